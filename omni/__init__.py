@@ -1,0 +1,1 @@
+"""Omni Pipelines: the domain code behind the flows. Nothing here imports Prefect."""

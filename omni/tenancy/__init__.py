@@ -1,0 +1,76 @@
+"""Tenants: the companies this installation works for, one file each under `data/tenants/`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator
+
+from omni import yamlfile
+from omni.errors import ConfigError
+from omni.settings import settings
+from omni.yamlfile import Declaration
+
+
+class Tenant(Declaration):
+    """One company: its zone, currency, sources and documents.
+
+    `company` names the sandbox company that stands in for every vendor without a connected account.
+    """
+
+    tenant: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    title: str
+    timezone: str
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    company: str | None = None
+    sources: dict[str, list[str]]
+    documents: str | None = Field(
+        None, description="folder of Markdown; {real_data} is replaced; relative to the company's bundle"
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"unknown time zone {value!r}, for example Europe/Berlin") from None
+        return value
+
+    @property
+    def home(self) -> Path:
+        """Folder of the tenant's state."""
+        return settings().tenant_home(self.tenant)
+
+
+@lru_cache(maxsize=4)
+def _tenants(folder: Path) -> dict[str, Tenant]:
+    found = {}
+    for path in sorted(folder.glob("*.yml")):
+        tenant = yamlfile.load(path, Tenant)
+        if tenant.tenant != path.stem:
+            raise ConfigError(f"{path}: tenant is {tenant.tenant!r}, but the file is named {path.stem!r}")
+        found[tenant.tenant] = tenant
+    return found
+
+
+def tenants() -> dict[str, Tenant]:
+    """All tenants by name."""
+    return _tenants(settings().data / "tenants")
+
+
+def get(name: str) -> Tenant:
+    """One tenant.
+
+    Raises:
+        ConfigError: there is none of that name; the message lists those that exist.
+    """
+    known = tenants()
+    if name not in known:
+        raise ConfigError(
+            f"Unknown tenant {name!r}. Known: {', '.join(known) or 'none'}. "
+            f"A tenant is a file {settings().data / 'tenants'}/<name>.yml."
+        )
+    return known[name]
