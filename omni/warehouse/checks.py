@@ -118,7 +118,10 @@ class CheckResult:
         return self.failing <= self.max_rate * self.rows
 
     def __str__(self) -> str:
-        return f"{self.table} {self.check}: {self.failing} of {self.rows} rows fail (allowed rate {self.max_rate:g})"
+        return (
+            f"{self.table} {self.check}: {self.failing} of {self.rows} rows fail "
+            f"(allowed rate {self.max_rate:g})"
+        )
 
 
 def run_checks(

@@ -121,12 +121,16 @@ class Contract(Declaration):
 
     def ddl(self) -> str:
         """`CREATE TABLE IF NOT EXISTS` with the contract's types, keys unenforced (checks state them)."""
-        columns = [
-            f'"{name}" {DUCKDB_TYPES[c.type]}{"" if c.nullable else " NOT NULL"}'
-            for name, c in self.columns.items()
-        ]
-        columns += [f'"{name}" {kind}' for name, kind in LINEAGE.items()]
-        return f"CREATE TABLE IF NOT EXISTS {self.table} ({', '.join(columns)})"
+        required = {name for name, column in self.columns.items() if not column.nullable}
+        columns = ", ".join(
+            f'"{name}" {kind}{" NOT NULL" if name in required else ""}'
+            for name, kind in self.column_types().items()
+        )
+        return f"CREATE TABLE IF NOT EXISTS {self.table} ({columns})"
+
+    def column_types(self) -> dict[str, str]:
+        """DuckDB types of the contract's and the lineage columns."""
+        return {name: DUCKDB_TYPES[column.type] for name, column in self.columns.items()} | LINEAGE
 
 
 def load_contracts(folder: Path) -> dict[str, Contract]:

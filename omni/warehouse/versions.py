@@ -1,0 +1,151 @@
+"""What changed, when, and for which days: the memory that lets a rerun do only what is needed.
+
+Every visible change of a table takes the next number of one sequence (`version`) and records the days
+it touched. A consumer remembers the versions it read; whatever is newer is its work. A change without
+known days is recorded with a null day and means "anything may have changed".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import duckdb
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Days of a table that changed; `everything` when the days are not known."""
+
+    days: tuple[date, ...]
+    everything: bool
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.days)
+
+
+def record_change(
+    con: duckdb.DuckDBPyConnection,
+    table: str,
+    days: Iterable[date] | None,
+    *,
+    run_id: str,
+    content_hash: str | None = None,
+) -> int:
+    """Give `table` its next version, inside the transaction that changed it.
+
+    Args:
+        days: days touched, or None for all.
+        content_hash: hash of the whole table where it is known.
+
+    Returns:
+        The new version.
+    """
+    version = int(_one(con, "SELECT nextval('ops.version')"))
+    rows = _one(con, f"SELECT count(*) FROM {table}")
+    con.execute(
+        "INSERT INTO ops.tables VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (table_name) DO UPDATE SET "
+        "version = excluded.version, rows = excluded.rows, content_hash = excluded.content_hash, "
+        "changed_at = excluded.changed_at, run_id = excluded.run_id",
+        [table, version, rows, content_hash, datetime.now(UTC), run_id],
+    )
+    touched = [None] if days is None else sorted(set(days))
+    if touched:
+        con.execute("INSERT INTO ops.changes SELECT $1, $2, unnest($3::DATE[])", [table, version, touched])
+    return version
+
+
+def versions(con: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> dict[str, int]:
+    """Current versions; 0 for a table that never changed."""
+    known: dict[str, int] = dict(con.execute("SELECT table_name, version FROM ops.tables").fetchall())
+    return {table: known.get(table, 0) for table in tables}
+
+
+def changes_since(con: duckdb.DuckDBPyConnection, seen: dict[str, int]) -> Changes:
+    """What changed in any of the tables after the versions that were seen."""
+    days: set[date] = set()
+    everything = False
+    for table, version in seen.items():
+        for (day,) in con.execute(
+            "SELECT DISTINCT day FROM ops.changes WHERE table_name = $1 AND version > $2", [table, version]
+        ).fetchall():
+            if day is None:
+                everything = True
+            else:
+                days.add(day)
+    return Changes(tuple(sorted(days)), everything)
+
+
+def content_hash(con: duckdb.DuckDBPyConnection, relation: str) -> str:
+    """An order-free hash of a relation's rows (lineage columns, which begin with `_`, left out)."""
+    columns = [column for column in _columns(con, relation) if not column.startswith("_")]
+    listed = ", ".join(_quoted(columns))
+    row = con.execute(
+        f"SELECT count(*), coalesce(sum(hash(row({listed}))::HUGEINT), 0) FROM {relation}"
+    ).fetchone()
+    assert row is not None
+    return _digest(f"{columns}:{row[0]}:{row[1]}")
+
+
+def changed_days(con: duckdb.DuckDBPyConnection, old: str, new: str, day_column: str) -> list[date] | None:
+    """Days whose rows differ between two relations of the same columns; None if a day is null."""
+    columns = ", ".join(_quoted(_columns(con, new)))
+    old_days, new_days = (
+        f'(SELECT "{day_column}" AS day, count(*) AS n, sum(hash(row({columns}))::HUGEINT) AS h '
+        f"FROM {relation} GROUP BY 1)"
+        for relation in (old, new)
+    )
+    rows = con.execute(
+        f"SELECT coalesce(a.day, b.day), a.day IS NULL AND b.day IS NULL FROM {old_days} a "
+        f"FULL JOIN {new_days} b ON a.day IS NOT DISTINCT FROM b.day "
+        "WHERE a.n IS DISTINCT FROM b.n OR a.h IS DISTINCT FROM b.h"
+    ).fetchall()
+    if any(null_day for _, null_day in rows):
+        return None
+    return sorted(day for day, _ in rows)
+
+
+def step_is_fresh(con: duckdb.DuckDBPyConnection, step: str, fingerprint: str) -> dict[str, Any] | None:
+    """The summary of a step that already ran on just these inputs, else None."""
+    row = con.execute("SELECT fingerprint, summary FROM ops.steps WHERE step = $1", [step]).fetchone()
+    if row is None or row[0] != fingerprint:
+        return None
+    summary: dict[str, Any] = json.loads(row[1])
+    return summary
+
+
+def finish_step(
+    con: duckdb.DuckDBPyConnection, step: str, fingerprint: str, run_id: str, summary: dict[str, Any]
+) -> None:
+    """Remember that a step ran on these inputs, inside the transaction that wrote its results."""
+    con.execute(
+        "INSERT OR REPLACE INTO ops.steps VALUES ($1, $2, $3, $4, $5)",
+        [step, fingerprint, run_id, datetime.now(UTC), json.dumps(summary)],
+    )
+
+
+def fingerprint(con: duckdb.DuckDBPyConnection, tables: Iterable[str], *parts: object) -> str:
+    """A step's inputs as one string: versions of the tables it reads and whatever else decides it."""
+    return _digest(json.dumps([sorted(versions(con, tables).items()), [repr(part) for part in parts]]))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _columns(con: duckdb.DuckDBPyConnection, relation: str) -> list[str]:
+    return [row[0] for row in con.execute(f"DESCRIBE {relation}").fetchall()]
+
+
+def _quoted(columns: list[str]) -> list[str]:
+    return [f'"{column}"' for column in columns]
+
+
+def _one(con: duckdb.DuckDBPyConnection, sql: str) -> int:
+    row = con.execute(sql).fetchone()
+    assert row is not None
+    return int(row[0])
