@@ -6,6 +6,7 @@ wrong value stops the program at once with the variable's name and an example th
 
 from __future__ import annotations
 
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
@@ -82,6 +83,16 @@ class Settings(BaseSettings):
     )
     server_port: int = Field(
         4200, ge=1, le=65535, description="first port to try for the local Prefect server", examples=[4200]
+    )
+    sandbox_faults: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="share of sandbox answers that fail, to see a run cope",
+        examples=[0.05],
+    )
+    sandbox_until: date | None = Field(
+        None, description="last day of the sandbox company's data to show", examples=["2026-06-30"]
     )
     hubspot: HubSpotSettings = HubSpotSettings()  # type: ignore[call-arg]
     shopify: ShopifySettings = ShopifySettings()  # type: ignore[call-arg]

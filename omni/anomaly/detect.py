@@ -1,7 +1,8 @@
 """Anomalous days of daily series: one-step expectation, robust scale, tail probability, grouping.
 
 Every day is judged by the days before it only, so a verdict does not change when later days arrive and
-a rerun gives the same alerts. Values that cannot be negative are worked on as 2·√value, where counts have
+a rerun gives the same alerts (whether a series counts things, and whether it can be negative, is read off
+the whole of it). Values that cannot be negative are worked on as 2·√value, where counts have
 a standard deviation near one at every level (Anscombe 1948) and money is far less skewed.
 """
 
@@ -53,7 +54,7 @@ class Detector:
         refractory: days after a flag in which the same direction is flagged only if clearly worse.
     """
 
-    alpha: float = 0.006
+    alpha: float = 0.003
     critical: float = 1e-6
     warm_up: int = 28
     level: int = 14
@@ -62,7 +63,7 @@ class Detector:
     refractory: int = 7
 
 
-def detect(series: pl.DataFrame, detector: Detector = Detector()) -> pl.DataFrame:  # noqa: B008
+def detect(series: pl.DataFrame, detector: Detector = Detector()) -> pl.DataFrame:
     """Flag the anomalous days of one daily series.
 
     Null and non-finite values, days that are absent, and days after which more than half of the last
@@ -107,7 +108,7 @@ def detect_all(
     metrics: Sequence[str],
     *,
     through: date | None = None,
-    detector: Detector = Detector(),  # noqa: B008
+    detector: Detector = Detector(),
 ) -> pl.DataFrame:
     """Flag the anomalous days of metrics' totals in `metrics.daily`.
 
@@ -122,7 +123,7 @@ def detect_all(
     daily = con.execute(
         """
         SELECT metric, day, value FROM metrics.daily
-        WHERE dimension = '' AND list_contains($metrics, metric) AND ($through IS NULL OR day <= $through)
+        WHERE dimension = '' AND metric = ANY($metrics) AND ($through IS NULL OR day <= $through)
         ORDER BY metric, day
         """,
         {"metrics": list(metrics), "through": through},

@@ -1,1 +1,1 @@
-"""Reaching Prefect without importing it: its settings as environment variables, a local server, its HTTP API."""
+"""Reaching Prefect without importing it: settings as environment variables, a local server, HTTP."""

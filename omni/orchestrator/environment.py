@@ -56,7 +56,7 @@ def _flatten(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, st
 
 
 def project_settings(path: Path | None = None) -> dict[str, str]:
-    """The project's `prefect.toml` as variables: `[tasks] default_no_cache` is `PREFECT_TASKS_DEFAULT_NO_CACHE`.
+    """The project's `prefect.toml` as variables: `[results] x` is `PREFECT_RESULTS_X`.
 
     Raises:
         ConfigError: the file is missing or is not TOML.

@@ -107,7 +107,8 @@ class _Scanner:
             end += 1
         return end
 
-    def setext(self, i: int, end: int) -> bool:
+    def setext(self, end: int) -> bool:
+        """Whether line `end` underlines the one before it."""
         return end < len(self.spans) and not self.blank(end - 1) and bool(_SETEXT.match(self.line(end)))
 
 
@@ -133,7 +134,7 @@ def parse(text: str, start: int = 0) -> list[Block]:
             i = add("table", i, end)
         else:
             end = scan.text_end(i)
-            if scan.setext(i, end) and not _LIST_ITEM.match(scan.line(end - 1)):
+            if scan.setext(end) and not _LIST_ITEM.match(scan.line(end - 1)):
                 if end - 1 > i:
                     add("text", i, end - 1)
                 level = 1 if "=" in scan.line(end) else 2

@@ -13,6 +13,8 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 from omni.errors import ConfigError
@@ -63,7 +65,7 @@ class Chunk:
     end: int
     text: str
 
-    @property
+    @cached_property
     def searchable(self) -> str:
         """What is indexed: the headings above, then the passage as a reader sees it."""
         return f"{self.heading}\n{plain(self.text)}"
@@ -91,23 +93,20 @@ def _split(text: str, start: int, end: int, limit: int, level: int = 0) -> Itera
         yield start, end
         return
     if level == len(_CUTS):
-        for cut in range(start, end, limit):
-            left, right = _trim(text, cut, min(cut + limit, end))
-            if left < right:
-                yield left, right
+        cuts = range(start, end, limit)
+        yield from (span for cut in cuts for span in _split(text, cut, min(cut + limit, end), limit))
         return
     bounds = [start, *(mark.end() for mark in _CUTS[level].finditer(text, start, end)), end]
-    open_span: tuple[int, int] | None = None
-    for left, right in zip(bounds, bounds[1:], strict=False):
-        for span in _split(text, left, right, limit, level + 1):
-            if open_span and span[1] - open_span[0] <= limit:
-                open_span = (open_span[0], span[1])
-                continue
-            if open_span:
-                yield open_span
-            open_span = span
-    if open_span:
-        yield open_span
+    smaller = (
+        span for left, right in pairwise(bounds) for span in _split(text, left, right, limit, level + 1)
+    )
+    first, last = next(smaller)
+    for left, right in smaller:
+        if right - first > limit:
+            yield first, last
+            first = left
+        last = right
+    yield first, last
 
 
 def _sections(parsed: list[blocks.Block], title: str) -> Iterator[list[tuple[blocks.Block, tuple[str, ...]]]]:

@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,7 +21,8 @@ import numpy.typing as npt
 from pydantic import SecretStr
 
 from omni.errors import AuthError, ConfigError, SourceError, TerminalError, TransientError
-from omni.rag.text import terms, words
+from omni.rag.stem import stem
+from omni.rag.text import words
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI
@@ -97,16 +99,17 @@ class HashingEmbedder:
 
     @staticmethod
     def _features(text: str) -> tuple[list[int], list[float]]:
-        stems = terms(text)
+        found = words(text)
+        stems = [stem(word) for word in found]
         hashes: list[int] = []
         weights: list[float] = []
-        for stem, count in Counter(stems).items():
-            hashes.append(zlib.crc32(b"w" + stem.encode()))
+        for term, count in Counter(stems).items():
+            hashes.append(zlib.crc32(b"w" + term.encode()))
             weights.append(1.0 + math.log(count))
-        for (left, right), count in Counter(zip(stems, stems[1:], strict=False)).items():
+        for (left, right), count in Counter(pairwise(stems)).items():
             hashes.append(zlib.crc32(f"b{left} {right}".encode()))
             weights.append(_BIGRAM_WEIGHT * (1.0 + math.log(count)))
-        for word, count in Counter(words(text)).items():
+        for word, count in Counter(found).items():
             grams = _word_features(word)
             weight = _GRAM_WEIGHT * (1.0 + math.log(count)) * 2 / math.sqrt(len(grams) + 1)
             hashes.extend(grams)
@@ -209,7 +212,11 @@ class OpenAIEmbedder:
                     "base URL names an OpenAI-compatible API (it usually ends in /v1)."
                 ) from None
             wait = _pause(failure, attempt)
-            if not isinstance(failure, TransientError) or attempt == self._retries or wait > self._longest_wait:
+            if (
+                not isinstance(failure, TransientError)
+                or attempt == self._retries
+                or wait > self._longest_wait
+            ):
                 raise failure
             time.sleep(wait)
             attempt += 1
@@ -232,7 +239,7 @@ class OpenAIEmbedder:
 
 def _failure(error: APIStatusError, model: str) -> TerminalError | TransientError:
     """Our error for an HTTP status. The server's message is left out: it may repeat the text sent."""
-    code = error.code or error.type or "no code"
+    code = str(error.code or error.type or "no code")[:40]
     said = f"Embedding model {model!r} answered HTTP {error.status_code} ({code})"
     if error.status_code in {401, 403}:
         return AuthError(f"{said}: check the API key and that it may use the model.")

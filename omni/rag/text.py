@@ -13,29 +13,36 @@ from omni.rag.stem import stem
 
 ANALYZER = "words-porter-1"
 
-_STOP_WORDS = frozenset(
-    """a about after all also am an and any are as at be because been before being but by can could did do
+_STOP_WORDS = """
+    a about after all also am an and any are as at be because been before being but by can could did do
     does doing for from had has have having he her here hers him his how i if in into is it its just may me
     might more most must my no nor not of off on once only or other our ours out over own she should so some
     such than that the their theirs them then there these they this those through to too under until up us
-    very was we were what when where which while who whom whose why will with would you your yours""".split()
-)
+    very was we were what when where which while who whom whose why will with would you your yours
+    """
+_STOPPED = frozenset(_STOP_WORDS.split())
 
-_LINK = re.compile(r"!?\[([^\[\]\n]*)\]\((?:[^()\n]|\([^()\n]*\)|\{%[^\n]*?%\})*\)")
+_LINK = re.compile(r"!?\[([^\[\]\n]*)\]\((?:[^()\n]|\([^()\n]*\))*\)")
 _REFERENCE = re.compile(r"\[([^\[\]\n]+)\]\[[^\[\]\n]*\]")
-_NOISE = re.compile(r"\{[%#].*?[%#]\}|\{\{.*?\}\}|<!--.*?-->|</?[a-zA-Z][^<>\n]{0,300}>", re.DOTALL)
+_NOISE = re.compile(
+    r"\{[%#].*?[%#]\}|\{\{.*?\}\}|<!--.*?-->|</?[a-zA-Z][\w-]*(?:\s[^<>]{0,500})?/?>", re.DOTALL
+)
 _EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|_{1,3}|`{1,3}|~~)(?=\S)(.+?)(?<=\S)\1(?!\w)")
-_LINE_START = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]?|[-*+][ \t]+(?:\[[ xX]\][ \t]+)?|\d{1,9}[.)][ \t]+)", re.M)
+_LINE_START = re.compile(
+    r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]?|[-*+][ \t]+(?:\[[ xX]\][ \t]+)?|\d{1,9}[.)][ \t]+)", re.M
+)
 _ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 _SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’)\]*_]*(?=\s)|[。！？]|\n)")
-_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|approx|no|inc|ltd|co|mr|mrs|ms|dr|st|u\.s|[a-z]))\.$", re.I)
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:e\.g|i\.e|etc|vs|cf|approx|no|inc|ltd|co|mr|mrs|ms|dr|st|u\.s|[a-z]))\.$", re.I
+)
 
 
 def plain(markdown: str) -> str:
     """Text as a reader sees it: no link targets, tags, template marks, emphasis or list signs."""
-    text = _NOISE.sub(" ", _LINK.sub(r"\1", markdown))
+    text = _LINK.sub(r"\1", _NOISE.sub(" ", markdown))
     text = _EMPHASIS.sub(r"\2", _REFERENCE.sub(r"\1", _LINE_START.sub("", text)))
     return " ".join(_ESCAPE.sub(r"\1", text).split())
 
@@ -65,7 +72,7 @@ def _grams(word: str) -> Iterator[str]:
 
 def words(text: str) -> list[str]:
     """Case-folded words of plain text without English stop words, in order, unstemmed."""
-    return [word for word in _words(text) if word not in _STOP_WORDS]
+    return [word for word in _words(text) if word not in _STOPPED]
 
 
 def terms(text: str) -> list[str]:

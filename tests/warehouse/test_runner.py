@@ -65,7 +65,9 @@ def warehouse(home: Path, tenant: Tenant):
     with open_warehouse(tenant) as opened:
         with opened.transaction() as con:
             con.execute("CREATE TABLE raw.source (id INTEGER, placed TIMESTAMPTZ, amount DECIMAL(18,2))")
-        write_rows(opened, "(1, '2026-01-01 10:00:00+00', 5), (2, '2026-01-01 23:30:00+00', 7)", [date(2026, 1, 1)])
+        write_rows(
+            opened, "(1, '2026-01-01 10:00:00+00', 5), (2, '2026-01-01 23:30:00+00', 7)", [date(2026, 1, 1)]
+        )
         yield opened
 
 

@@ -15,7 +15,7 @@ SELECT
     first_contact_date,
     lower(nullif(trim(job_level), '')) AS job_level,
     lower(nullif(trim(industry), '')) AS industry,
-    CASE WHEN employees >= 0 THEN employees END AS employees,
+    CASE WHEN employees > 0 THEN employees END AS employees,
     CASE WHEN visits_before_signup >= 0 THEN visits_before_signup END AS visits_before_signup,
     newsletter,
     created_at,

@@ -1,0 +1,38 @@
+/*
+kind: full
+owner: shop@demo.example
+description: One row per order line, with the day and state of its order; item_amount is after the line's discount.
+grain: [line_id]
+time_column: order_date
+checks:
+  - not_null: [line_id, order_id, order_date, quantity, unit_price]
+  - unique: [line_id]
+  - relationship: {column: order_id, to: core.orders.order_id}
+  - relationship: {column: product_id, to: core.products.product_id}
+    severity: warn
+  - expression: {sql: "quantity > 0", name: quantity_positive}
+    severity: warn
+*/
+SELECT
+    l.line_id,
+    l.order_id,
+    o.customer_id,
+    l.product_id,
+    coalesce(p.title, l.title) AS title,
+    p.product_type,
+    coalesce(l.seller, p.seller) AS seller,
+    l.sku,
+    l.quantity,
+    l.unit_price,
+    l.discount_amount,
+    CAST(l.quantity * l.unit_price - l.discount_amount AS DECIMAL(18, 2)) AS item_amount,
+    o.currency,
+    o.is_home_currency,
+    o.is_cancelled,
+    o.channel,
+    o.country,
+    o.ordered_at,
+    o.order_date
+FROM staging.shopify__order_lines AS l
+LEFT JOIN core.orders AS o ON o.order_id = l.order_id
+LEFT JOIN core.products AS p ON p.product_id = l.product_id

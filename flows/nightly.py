@@ -1,0 +1,44 @@
+"""The night: everything for one tenant, each stage as soon as what it needs is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import State, flow
+
+from flows.settings import RUNNER
+from tasks import anomaly, crm, documents, experiments, models, predictions, publishing
+from tasks.connections import connected
+from tasks.run import Run, running
+
+
+def stages(run: Run) -> None:
+    """Submit every stage. A failed step stops only what needs it; publishing always happens."""
+    loads = crm.ingest(run)
+    indexed = documents.index_documents(run)
+    built = models.build_models(run, loads)
+    rolled = models.roll_up_metrics(run, built)
+    results = [
+        *predictions.train_models(run, built),
+        *experiments.analyse_experiments(run, built),
+        *anomaly.detect_anomalies(run, rolled),
+    ]
+    published = publishing.publish_all(
+        run, [*loads.values(), *indexed, *built.values(), *rolled.values(), *results]
+    )
+    publishing.publish_dashboards(run, published)
+    publishing.report_compliance(run, published)
+
+
+@flow(name="nightly", flow_run_name="night of {tenant}", task_runner=RUNNER)
+def nightly(tenant: str, full: bool = False) -> State[Any]:
+    """Run the whole night for one tenant.
+
+    Args:
+        tenant: whose; a file `data/tenants/<tenant>.yml`.
+        full: read everything again and remove what the vendors no longer have.
+    """
+    with running("nightly", tenant, full=full) as run, connected(run.tenant):
+        stages(run)
+        run.resolve()
+    return run.outcome()

@@ -1,0 +1,1 @@
+"""Metrics, their rollups, and what is drawn from them."""

@@ -1,0 +1,172 @@
+"""The commands. Each says what it did, and fails with a message that says what to do next."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from omni.cli.errors import FAILED, clear_errors
+
+app = typer.Typer(
+    name="omni",
+    help="A company's nightly data work: ingestion, models, metrics, experiments, documents, reports.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,
+)
+sandbox = typer.Typer(help="A local server that speaks the vendors' protocols.", no_args_is_help=True)
+servers = typer.Typer(help="The local Prefect server.", no_args_is_help=True)
+app.add_typer(sandbox, name="sandbox")
+app.add_typer(servers, name="server")
+
+Companies = Annotated[
+    list[str],
+    typer.Option("--company", "--tenant", "-c", help="Whose data; repeat for several.", show_default="demo"),
+]
+Company = Annotated[str, typer.Option("--company", "--tenant", "-c", help="Whose data.")]
+Full = Annotated[
+    bool, typer.Option("--full", help="Read everything again and remove what the vendors no longer have.")
+]
+Ephemeral = Annotated[
+    bool, typer.Option("--ephemeral", help="A Prefect server for this run only, stopped at its end.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something failed.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print Prefect's logs too.")]
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+@app.command(
+    epilog="Examples: `omni nightly` · `omni nightly --company olist` · `omni nightly --json --ephemeral`"
+)
+def nightly(
+    company: Companies = ["demo"],  # noqa: B006  typer reads it, nobody changes it
+    full: Full = False,
+    ephemeral: Ephemeral = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run the whole night: everything, for each company. Exit status 1 if anything failed."""
+    run("nightly", company, full, ephemeral, quiet, as_json, verbose)
+
+
+@app.command(epilog="Examples: `omni run ingest_crm` · `omni run build_models --company olist`")
+def run(
+    flow: Annotated[str, typer.Argument(help="A flow's name, as its file in flows/.", show_default=False)],
+    company: Companies = ["demo"],  # noqa: B006  typer reads it, nobody changes it
+    full: Full = False,
+    ephemeral: Ephemeral = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run one flow. Exit status 1 if anything failed, 2 if it could not start."""
+    with clear_errors():
+        from omni.cli.night import run_flow
+
+        good = run_flow(
+            flow, company, full=full, ephemeral=ephemeral, quiet=quiet, as_json=as_json, verbose=verbose
+        )
+    if not good:
+        raise typer.Exit(FAILED)
+
+
+@app.command(epilog="Example: `omni status --company olist`")
+def status(company: Company = "demo", as_json: AsJson = False) -> None:
+    """Show a company's last runs, its tables and how far its sources are read."""
+    with clear_errors():
+        from omni.cli.inspect import show_status
+
+        show_status(company, as_json=as_json)
+
+
+@app.command(epilog='Example: `omni query "SELECT order_date, revenue FROM marts.daily_sales LIMIT 5"`')
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT.", show_default=False)],
+    company: Company = "demo",
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to print rows.")] = Format.table,  # noqa: A002
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Most rows to print.")] = 1000,
+) -> None:
+    """Ask the published snapshot in SQL. It is read-only and reaches no files."""
+    with clear_errors():
+        from omni.cli.inspect import run_query
+
+        run_query(company, sql, format.value, limit)
+
+
+@app.command(epilog='Example: `omni ask "How long may I return an item?"`')
+def ask(
+    question: Annotated[str, typer.Argument(help="A question in plain words.", show_default=False)],
+    company: Company = "demo",
+    passages: Annotated[int, typer.Option("--passages", "-k", min=1, max=50, help="Passages to read.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Answer from the company's documents, citing the passages."""
+    with clear_errors():
+        from omni.cli.inspect import answer_question
+
+        answer_question(company, question, passages, as_json=as_json)
+
+
+@app.command()
+def doctor(company: Company = "demo") -> None:
+    """Check the set-up and say what to do. Exit status 1 if something must be done."""
+    with clear_errors():
+        from omni.cli.doctor import examine
+
+        good = examine(company)
+    if not good:
+        raise typer.Exit(FAILED)
+
+
+@app.command(epilog="Example: `omni portal --port 8080`")
+def portal(port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8080) -> None:
+    """Show what is published, on this machine, until interrupted."""
+    with clear_errors():
+        from omni.portal.server import serve
+
+        typer.echo(f"http://127.0.0.1:{port}")
+        serve(port)
+
+
+@app.command()
+def check() -> None:
+    """Check every declaration: contracts, models, metrics, tenants, experiments, predictions, dashboards."""
+    with clear_errors():
+        from omni.cli.inspect import check_declarations
+
+        check_declarations()
+
+
+@sandbox.command("serve", epilog="Example: `omni sandbox serve --company demo --faults 0.02`")
+def serve_sandbox(
+    company: Annotated[str, typer.Option("--company", "-c", help="demo or olist.")] = "demo",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    faults: Annotated[float, typer.Option(min=0, max=0.5, help="Share of answers that fail.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the faults.")] = 0,
+    until: Annotated[str | None, typer.Option(help="Last day to show, e.g. 2026-06-30.")] = None,
+) -> None:
+    """Serve a company's HubSpot and Shopify on this machine until interrupted."""
+    with clear_errors():
+        from omni.cli.inspect import serve
+
+        serve(company, port, faults, seed, until)
+
+
+@servers.command("stop")
+def stop_server() -> None:
+    """Stop the local Prefect server that `omni nightly` left running."""
+    with clear_errors():
+        from omni.orchestrator.server import stop
+
+        typer.echo("Stopped." if stop() else "No local server was running.")

@@ -1,0 +1,121 @@
+"""Every declaration checked against the others, before anything runs.
+
+What `make check` and `omni check` execute: contracts, models, metrics, experiments, predictions,
+dashboards and tenants load; every model reads tables that exist and binds on empty ones; every metric,
+experiment and prediction names columns its table really has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+
+from omni import tenancy
+from omni.bi.daily import rollup_models
+from omni.bi.dashboards import load_dashboards
+from omni.bi.metrics import load_metrics
+from omni.bi.metrics import validate as validate_metrics
+from omni.errors import ConfigError, SchemaError
+from omni.experiments.declaration import load_experiments
+from omni.ml.declaration import load_predictions
+from omni.settings import settings
+from omni.tenancy import Tenant
+from omni.warehouse.contracts import Contract, load_contracts
+from omni.warehouse.database import SCHEMAS
+from omni.warehouse.models import Model, in_order, load_models
+
+Columns = dict[str, list[str]]
+
+
+def validate_all(folder: Path | None = None) -> dict[str, int]:
+    """Validate all declarations.
+
+    Args:
+        folder: where they lie; the project's `data/` by default.
+
+    Returns:
+        How many of each kind there are.
+
+    Raises:
+        ConfigError: naming file, field and what is wrong.
+        SchemaError: a model names a column its parents lack, or lacks one its header declares.
+    """
+    data = folder or settings().data
+    contracts = load_contracts(data / "contracts")
+    metrics = load_metrics(data / "metrics")
+    models = load_models(data / "models") | rollup_models(data / "metrics")
+    tenants = tenancy.tenants()
+    columns = columns_of(contracts, models, next(iter(tenants.values())))
+    validate_metrics(metrics, columns)
+    experiments = load_experiments(data / "experiments")
+    for experiment in experiments.values():
+        _require(
+            columns,
+            experiment.table,
+            [o.column for o in experiment.outcomes],
+            f"experiment {experiment.name}",
+        )
+    predictions = load_predictions(data / "predictions")
+    for prediction in predictions.values():
+        used = [prediction.entity, prediction.time, prediction.label]
+        _require(columns, prediction.features, used, f"prediction {prediction.name}")
+    for tenant in tenants.values():
+        _streams_exist(tenant, contracts)
+    return {
+        "contracts": len(contracts),
+        "models": len(load_models(data / "models")),
+        "metrics": len(metrics),
+        "experiments": len(experiments),
+        "predictions": len(predictions),
+        "dashboards": len(load_dashboards(data / "dashboards", metrics)),
+        "tenants": len(tenants),
+    }
+
+
+def columns_of(contracts: Mapping[str, Contract], models: Mapping[str, Model], tenant: Tenant) -> Columns:
+    """Columns of every table, found by building all models on empty contracted tables.
+
+    Raises:
+        ConfigError: a model reads a table nobody declares, or models form a circle.
+        SchemaError: a model's SQL does not bind.
+    """
+    found: Columns = {}
+    with duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"}) as con:
+        for schema in SCHEMAS:
+            con.execute(f"CREATE SCHEMA {schema}")
+        for contract in contracts.values():
+            con.execute(contract.ddl())
+            found[contract.table] = list(contract.columns)
+        for model in in_order(models, contracts):
+            try:
+                con.execute(f"CREATE TABLE {model.name} AS SELECT * FROM ({model.bound(tenant)}) LIMIT 0")
+            except duckdb.Error as error:
+                raise SchemaError(f"{model.origin}: {str(error).splitlines()[0]}") from None
+            found[model.name] = [row[0] for row in con.execute(f"DESCRIBE {model.name}").fetchall()]
+            header = model.header
+            named = [*header.grain, *filter(None, [header.time_column])]
+            _require(found, model.name, named, f"{model.origin} (header)")
+    return found
+
+
+def _require(columns: Columns, table: str, names: list[str], who: str) -> None:
+    if table not in columns:
+        raise ConfigError(f"{who}: reads {table}, which no contract and no model declares")
+    if missing := sorted(set(names) - set(columns[table])):
+        raise ConfigError(
+            f"{who}: {table} has no column {', '.join(missing)}; it has {', '.join(columns[table])}"
+        )
+
+
+def _streams_exist(tenant: Tenant, contracts: Mapping[str, Contract]) -> None:
+    known = {(c.source.vendor, c.source.object) for c in contracts.values() if c.source and c.parent is None}
+    for vendor, streams in tenant.sources.items():
+        for stream in streams:
+            if (vendor, stream) not in known:
+                offered = sorted(name for v, name in known if v == vendor)
+                raise ConfigError(
+                    f"Tenant {tenant.tenant!r}: {vendor} has no stream {stream!r}; "
+                    f"it has {', '.join(offered)}"
+                )

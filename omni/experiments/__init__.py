@@ -1,0 +1,6 @@
+"""Randomised experiments: declared once, read from the warehouse, told with intervals and caveats."""
+
+from omni.experiments.analysis import RESULTS, analyse
+from omni.experiments.declaration import Experiment, Outcome, load_experiments
+
+__all__ = ["RESULTS", "Experiment", "Outcome", "analyse", "load_experiments"]

@@ -1,0 +1,329 @@
+"""Calls to a vendor's JSON API: limits, bounded retries, and errors that say what to do.
+
+All calls made here read, so any of them may be repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn, Self, TypeVar
+
+import httpx
+
+from omni.errors import AuthError, ConfigError, SourceError, TransientError
+from omni.sources.connection import Connection
+from omni.sources.limits import Limit, shared
+from omni.sources.parse import ExactFloat
+
+MAX_PAUSE = 60.0
+"""Seconds one wait lasts at most, whatever the vendor asks for."""
+MAX_THROTTLES = 40
+MAX_MALFORMED = 2
+MAX_BODY = 256 * 2**20
+RETRY_STATUS = {408, 425, 429, 430, 477}
+"""Besides 5xx. 430 and 477 are Shopify's and HubSpot's own ways to say "later"."""
+
+T = TypeVar("T")
+
+
+class Again(Exception):
+    """The call may succeed if repeated.
+
+    Attributes:
+        wait: seconds the vendor asks to wait; None leaves it to the backoff.
+        throttled: the vendor is well but wants fewer calls.
+        malformed: the reply was no JSON; seldom worth repeating.
+    """
+
+    def __init__(
+        self, reason: str, *, wait: float | None = None, throttled: bool = False, malformed: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.wait = wait
+        self.throttled = throttled
+        self.malformed = malformed
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A vendor's answer; `body` is None when it was no JSON."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What differs between vendors.
+
+    Attributes:
+        title: the vendor's name for messages.
+        headers: headers that carry a token.
+        limits: client-side limits of a connection.
+        advice: what to do when the token is refused.
+        judge: looks at each reply before the general rules; raises `Again` or an error of its own.
+    """
+
+    title: str
+    headers: Callable[[str], dict[str, str]]
+    limits: Callable[[Connection], tuple[Limit, ...]]
+    advice: str
+    judge: Callable[[Reply, str], None]
+
+
+@dataclass
+class Counters:
+    """What the calls cost: requests sent, repeats among them, seconds spent waiting."""
+
+    requests: int = 0
+    retries: int = 0
+    waited: float = 0.0
+
+
+class Http:
+    """One account's client. Use as a context manager.
+
+    Args:
+        connection: the account.
+        dialect: the vendor's ways.
+        rng: jitter of the backoff; give a seeded one for repeatable waits.
+        clock: seconds that only grow.
+        sleep: waits for seconds.
+
+    Raises:
+        ConfigError: address or token cannot be used in a request.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        dialect: Dialect,
+        *,
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        token = connection.token.get_secret_value()
+        if not token or not token.isascii() or not token.isprintable() or " " in token:
+            raise ConfigError(
+                f"{dialect.title}: the access token is empty or holds characters no token has, such as a "
+                f"line break. {dialect.advice}"
+            )
+        url = httpx.URL(connection.base_url)
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ConfigError(
+                f"{dialect.title}: the base URL needs scheme and host, e.g. https://api.example.com"
+            )
+        self.title = dialect.title
+        self.counters = Counters()
+        self._connection = connection
+        self._dialect = dialect
+        self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
+        self._clock = clock
+        self._sleep = sleep
+        self._not_before = 0.0
+        account = (connection.vendor, connection.base_url, connection.token)
+        self._limiter = shared(account, dialect.limits(connection))
+        self._client = httpx.Client(
+            base_url=url,
+            timeout=connection.timeout,
+            headers={"Accept": "application/json", **dialect.headers(token)},
+            trust_env=url.host not in ("localhost", "127.0.0.1", "::1"),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def get(self, path: str, params: dict[str, str]) -> Any:
+        """GET and decode; raises as `call`."""
+        return self.call("GET", path, params=params)
+
+    def post(self, path: str, content: dict[str, Any], params: dict[str, str] | None = None) -> Any:
+        """POST JSON and decode; raises as `call`."""
+        return self.call("POST", path, params=params, content=content)
+
+    def hold(self, seconds: float) -> None:
+        """Send nothing for so long, bounded by `MAX_PAUSE`: a vendor's bucket needs time to fill."""
+        self._not_before = self._clock() + min(max(seconds, 0.0), MAX_PAUSE)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        content: dict[str, Any] | None = None,
+    ) -> Any:
+        """One call, repeated within bounds.
+
+        Returns:
+            The decoded body. Numbers with a fraction are `ExactFloat`.
+
+        Raises:
+            AuthError: the token was refused.
+            SourceError: the vendor refused the call, or its answer is no JSON.
+            TransientError: every try failed, or time is up.
+        """
+        where = f"{self.title} {method} {path}"
+        started = self._clock()
+        tries = throttles = malformed = 0
+        while True:
+            try:
+                return self._once(method, path, params, content, where, started + self._connection.patience)
+            except Again as again:
+                tries += not again.throttled
+                throttles += again.throttled
+                malformed += again.malformed
+                if again.malformed and malformed > MAX_MALFORMED:
+                    raise SourceError(f"{where}: {again}, {malformed} times over.") from None
+                wait = self._wait(again, tries + throttles)
+                spent = self._clock() - started
+                over = tries >= self._connection.attempts or throttles > MAX_THROTTLES
+                if over or spent + wait > self._connection.patience:
+                    self._give_up(where, again, tries + throttles, spent)
+                self.counters.retries += 1
+                self._pause(wait)
+
+    def _give_up(self, where: str, again: Again, tries: int, spent: float) -> NoReturn:
+        raise TransientError(
+            f"{where}: {again}; gave up after {tries} tries in {spent:.0f} s. "
+            f"Run again later; what was loaded so far stays.",
+            retry_after=again.wait,
+        ) from None
+
+    def _wait(self, again: Again, tries: int) -> float:
+        doubled: float = self._connection.backoff * 2.0 ** min(tries - 1, 12)
+        backoff = min(doubled, MAX_PAUSE) * self._rng.uniform(0.5, 1.0)
+        if again.wait is None:
+            return backoff
+        # A wait that was asked for is kept, but when it did not help three times, ours counts too.
+        return min(max(again.wait, backoff if tries > 3 else 0.0), MAX_PAUSE)
+
+    def _pause(self, seconds: float) -> None:
+        if seconds > 0:
+            self.counters.waited += seconds
+            self._sleep(seconds)
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        params: dict[str, str] | None,
+        content: dict[str, Any] | None,
+        where: str,
+        deadline: float,
+    ) -> Any:
+        self._pause(self._not_before - self._clock())
+        self.counters.waited += self._limiter.acquire(path)
+        self.counters.requests += 1
+        try:
+            with self._client.stream(method, path, params=params, json=content) as response:
+                raw = self._body(response, where, deadline)
+                status, headers = response.status_code, response.headers
+        except (httpx.ConnectError, httpx.TimeoutException) as error:
+            raise Again(f"{type(error).__name__} {error}".strip()) from None
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            # Only the kind: texts of protocol errors can quote headers, and one of ours is the token.
+            raise Again(f"the connection failed ({type(error).__name__})") from None
+        body, problem = _decode(raw, headers.get("content-type", "none"))
+        reply = Reply(status, headers, body)
+        self._dialect.judge(reply, where)
+        self._general(reply, where)
+        if problem:
+            raise Again(problem, malformed=True)
+        return body
+
+    def _body(self, response: httpx.Response, where: str, deadline: float) -> bytes:
+        chunks, size = [], 0
+        for chunk in response.iter_bytes():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > MAX_BODY:
+                raise SourceError(f"{where}: the answer exceeds {MAX_BODY >> 20} MiB.")
+            if self._clock() > deadline:
+                raise Again("the answer came too slowly")
+        return b"".join(chunks)
+
+    def _general(self, reply: Reply, where: str) -> None:
+        """Rules that hold for every vendor."""
+        if 200 <= reply.status < 300:
+            return
+        said = describe(reply)
+        if reply.status in (401, 403):
+            raise AuthError(f"{where}: access refused (HTTP {reply.status}){said}. {self._dialect.advice}")
+        if reply.status in RETRY_STATUS or reply.status >= 500:
+            wait = retry_after(reply.headers)
+            raise Again(f"HTTP {reply.status}{said}", wait=wait, throttled=reply.status == 429)
+        raise SourceError(f"{where}: refused (HTTP {reply.status}){said}.")
+
+
+def _decode(raw: bytes, content_type: str) -> tuple[Any, str | None]:
+    """The JSON value, or None and what is wrong; never a word of the content."""
+    try:
+        return json.loads(raw, parse_float=ExactFloat, parse_constant=_no_number), None
+    except json.JSONDecodeError as error:
+        place = f"at character {error.pos} of {len(error.doc)}"
+        return None, f"the answer is no valid JSON {place} ({content_type})"
+    except (UnicodeDecodeError, ValueError, RecursionError):
+        return None, f"the answer is no valid JSON ({len(raw)} bytes, {content_type})"
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After header, given as seconds or as a date; None without a usable one."""
+    text = headers.get("retry-after")
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def describe(reply: Reply) -> str:
+    """The vendor's message and correlation id, ready to follow a sentence; empty when it gave neither."""
+    body = reply.body if isinstance(reply.body, dict) else {}
+    message = body.get("message") or body.get("errors") or body.get("error") or ""
+    text = " ".join((message if isinstance(message, str) else json.dumps(message)).split())
+    trace = body.get("correlationId") or reply.headers.get("x-request-id")
+    said = f": {text[:300]}" if text else ""
+    return said + (f" [id {str(trace)[:80]}]" if trace else "")
+
+
+def need(value: Any, path: str, kind: type[T], where: str) -> T:
+    """The part of a reply at a dotted path.
+
+    Raises:
+        SourceError: it is missing or of another type; quotes the place, not the data.
+    """
+    walked: list[str] = []
+    for key in path.split("."):
+        walked.append(key)
+        if not isinstance(value, dict) or key not in value:
+            missing = ".".join(walked)
+            raise SourceError(f"{where}: the answer lacks {missing}. The vendor's format may have changed.")
+        value = value[key]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise SourceError(
+            f"{where}: {path} should be {kind.__name__} but is {type(value).__name__}. "
+            "The vendor's format may have changed."
+        )
+    return value

@@ -1,0 +1,86 @@
+"""How a tenant's vendors are reached: a saved block, else settings, else the sandbox.
+
+A connection holds a token, so it never travels as a task's parameter: steps ask for it here by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from blocks.hubspot import HubSpot
+from blocks.lookup import saved
+from blocks.shopify import Shopify
+from omni import tenancy
+from omni.errors import ConfigError
+from omni.sandbox.process import running as sandbox_running
+from omni.settings import settings
+from omni.sources.connection import Connection
+from omni.tenancy import Tenant
+
+BLOCKS: dict[str, Any] = {"hubspot": HubSpot, "shopify": Shopify}
+
+_connections: dict[tuple[str, str], Connection] = {}
+
+
+def _configured(tenant: Tenant, vendor: str) -> Connection | None:
+    """The saved block of the tenant's name, or for a tenant without sandbox company the settings."""
+    if vendor not in BLOCKS:
+        raise ConfigError(
+            f"Tenant {tenant.tenant!r} names unknown vendor {vendor!r}; known: {', '.join(BLOCKS)}"
+        )
+    if (block := saved(BLOCKS[vendor], tenant.tenant)) is not None:
+        connection: Connection = block.connection()
+        return connection
+    configured = getattr(settings(), vendor)
+    if tenant.company is not None or configured.base_url is None:
+        return None
+    if configured.token is None:
+        raise ConfigError(f"OMNI_{vendor.upper()}__TOKEN is not set, but OMNI_{vendor.upper()}__BASE_URL is")
+    limits = configured.model_dump(exclude={"base_url", "token"})
+    return Connection(vendor, str(configured.base_url).rstrip("/"), configured.token, **limits)
+
+
+@contextmanager
+def connected(tenant: Tenant) -> Iterator[None]:
+    """Make the tenant's vendors reachable for the steps of this process.
+
+    Raises:
+        ConfigError: a vendor has neither block nor settings, and the tenant no sandbox company.
+    """
+    found = {vendor: _configured(tenant, vendor) for vendor in tenant.sources}
+    missing = [vendor for vendor, connection in found.items() if connection is None]
+    if missing and tenant.company is None:
+        prefix = f"OMNI_{missing[0].upper()}__"
+        raise ConfigError(
+            f"Tenant {tenant.tenant!r} has no connection to {', '.join(missing)}. Save a block named "
+            f"{tenant.tenant!r}, or set {prefix}BASE_URL and {prefix}TOKEN."
+        )
+    with _sandbox(tenant, missing) as simulated:
+        for vendor, connection in (found | simulated).items():
+            assert connection is not None
+            _connections[tenant.tenant, vendor] = connection
+        try:
+            yield
+        finally:
+            for vendor in tenant.sources:
+                _connections.pop((tenant.tenant, vendor), None)
+
+
+@contextmanager
+def _sandbox(tenant: Tenant, vendors: list[str]) -> Iterator[dict[str, Connection]]:
+    if not vendors or tenant.company is None:
+        yield {}
+        return
+    chosen = settings()
+    with sandbox_running(tenant.company, faults=chosen.sandbox_faults, until=chosen.sandbox_until) as sandbox:
+        yield {vendor: Connection(vendor, sandbox.url, sandbox.token) for vendor in vendors}
+
+
+def connection(tenant: str, vendor: str) -> Connection:
+    """The connection of a tenant's vendor within `connected`; a process of its own looks it up again."""
+    known = _connections.get((tenant, vendor)) or _configured(tenancy.get(tenant), vendor)
+    if known is None:
+        raise ConfigError(f"Tenant {tenant!r} is not connected to {vendor} in this process")
+    return known

@@ -1,0 +1,44 @@
+"""Keeping the document index in step with the tenant's documents."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from omni import tenancy
+from omni.rag.embed import hashing
+from omni.rag.index import index
+from omni.sandbox.company import documents_of
+from omni.settings import settings
+from omni.tenancy import Tenant
+from omni.warehouse.database import open_warehouse
+from tasks.policy import Handle, step
+from tasks.run import Run, Step
+
+STAGE = "documents"
+
+
+def folder_of(tenant: Tenant) -> Path | None:
+    """Where the tenant's documents lie: its own folder, or its sandbox company's bundle."""
+    if tenant.documents is None:
+        return None
+    if tenant.company is not None and "/" not in tenant.documents:
+        return documents_of(tenant.company)
+    return Path(tenant.documents.format(real_data=settings().real_data))
+
+
+@step(STAGE, "index")
+def index_folder(tenant: str, run_id: str) -> Handle:
+    """Index what is new or changed, remove what vanished, in one transaction."""
+    owner = tenancy.get(tenant)
+    folder = folder_of(owner)
+    if folder is None:
+        return {"rows": 0, "note": "the tenant declares no documents"}
+    with open_warehouse(owner) as warehouse, warehouse.cursor() as con:
+        summary = index(con, folder, embedder=hashing(), run_id=run_id)
+    return asdict(summary) | {"rows": summary.added + summary.changed + summary.removed}
+
+
+def index_documents(run: Run) -> list[Step]:
+    """Submit the indexing; it needs nothing from other stages."""
+    return [run.submit(STAGE, index_folder, "index", run.tenant.tenant, run.run_id)]

@@ -1,0 +1,71 @@
+"""What readers get: the snapshot, then the dashboards and the compliance report drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from omni import tenancy
+from omni.bi.dashboards import publish as draw
+from omni.bi.metrics import metrics
+from omni.compliance.report import report
+from omni.warehouse.database import open_warehouse
+from omni.warehouse.publish import open_snapshot, publish
+from tasks.policy import Handle, step
+from tasks.run import Run, Step
+
+SNAPSHOT, DASHBOARDS, COMPLIANCE = "publish", "dashboards", "compliance"
+
+
+@step(SNAPSHOT, "snapshot")
+def publish_snapshot(tenant: str) -> Handle:
+    """Replace the published snapshot."""
+    with open_warehouse(tenancy.get(tenant)) as warehouse:
+        published = publish(warehouse)
+    return {
+        "rows": 0,
+        "tables": published.tables,
+        "path": str(published.path),
+        "rewritten": published.rewritten,
+    }
+
+
+@step(DASHBOARDS, "overview")
+def draw_dashboard(tenant: str) -> Handle:
+    """Draw the dashboard from the snapshot."""
+    owner = tenancy.get(tenant)
+    with open_snapshot(owner) as con:
+        dashboard = draw(con, owner, owner.home / "dashboards", metrics=metrics())
+    return {"rows": 0, "path": str(dashboard.path), "panels": dashboard.panels, "bytes": dashboard.bytes}
+
+
+@step(COMPLIANCE, "report")
+def write_report(tenant: str) -> Handle:
+    """Collect the evidence and write the report."""
+    owner = tenancy.get(tenant)
+    with open_warehouse(owner) as warehouse, open_snapshot(owner) as con, warehouse.cursor() as raw:
+        written = report(con, owner, owner.home / "compliance", raw=raw)
+    return {
+        "rows": 0,
+        "passed": written.passed,
+        "failed": written.failed,
+        "unknown": written.unknown,
+        "html": str(written.html),
+        "json": str(written.json),
+    }
+
+
+def publish_all(run: Run, after: Iterable[Step]) -> Step:
+    """Submit the snapshot; it shows the last good state of whatever failed."""
+    return run.submit(
+        SNAPSHOT, publish_snapshot, "snapshot", run.tenant.tenant, after=after, whatever_happens=True
+    )
+
+
+def publish_dashboards(run: Run, published: Step) -> Step:
+    """Submit the dashboard."""
+    return run.submit(DASHBOARDS, draw_dashboard, "overview", run.tenant.tenant, after=[published])
+
+
+def report_compliance(run: Run, published: Step) -> Step:
+    """Submit the compliance report."""
+    return run.submit(COMPLIANCE, write_report, "report", run.tenant.tenant, after=[published])
