@@ -136,9 +136,11 @@ def _concurrency(limit: Any, where: str) -> Iterator[str]:
 
 
 def _work_pool(pool: Any, where: str) -> Iterator[str]:
-    if not isinstance(pool, Mapping) or not pool.get("name"):
-        yield f"{where}: no work_pool with a name; nothing would ever run it"
+    if not isinstance(pool, Mapping):
+        yield f"{where}: no work_pool; nothing would ever run it"
         return
+    if not pool.get("name"):
+        yield f"{where}: no work_pool name; nothing would ever run it"
     yield from _unknown(pool, _names(WorkPoolConfig), where)
     yield from _unknown(pool.get("job_variables") or {}, _names(ProcessVariables), f"{where}.job_variables")
 
@@ -251,18 +253,26 @@ def _deployment(deployment: Mapping[str, Any], root: Path, where: str) -> Iterat
             yield from _parameters(flow, given, at, complete=True)
 
 
-def _declared_flows(root: Path) -> Iterator[str]:
-    """Entrypoints of all functions decorated with `@flow` under flows/."""
+def _is_flow(decorator: ast.expr) -> bool:
+    named = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return (named.attr if isinstance(named, ast.Attribute) else getattr(named, "id", "")) == "flow"
+
+
+def _undeployed(root: Path, deployed: set[Any]) -> Iterator[str]:
+    """Functions decorated with `@flow` under flows/ that no deployment names."""
     for path in sorted((root / "flows").rglob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        at = path.relative_to(root).as_posix()
+        try:
+            body = ast.parse(path.read_text(encoding="utf-8")).body
+        except SyntaxError as error:
+            yield f"{at}: not valid Python: {error}"
+            continue
+        for node in body:
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
-            for decorator in node.decorator_list:
-                called = decorator.func if isinstance(decorator, ast.Call) else decorator
-                if (
-                    called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-                ) == "flow":
-                    yield f"{path.relative_to(root).as_posix()}:{node.name}"
+            entrypoint = f"{at}:{node.name}"
+            if entrypoint not in deployed and any(_is_flow(decorator) for decorator in node.decorator_list):
+                yield f"{entrypoint}: this flow has no deployment"
 
 
 def _repeated(values: Iterable[Any]) -> list[str]:
@@ -306,7 +316,7 @@ def problems(root: Path = PROJECT) -> list[str]:
             found.append(f"deployment {number}: no name")
         found += _deployment(deployment, root, str(deployment.get("name") or f"deployment {number}"))
     deployed = {deployment.get("entrypoint") for deployment in deployments}
-    found += [f"{e}: this flow has no deployment" for e in _declared_flows(root) if e not in deployed]
+    found += _undeployed(root, deployed)
     return list(dict.fromkeys(found))
 
 

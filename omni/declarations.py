@@ -60,7 +60,7 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
     predictions = load_predictions(data / "predictions")
     for prediction in predictions.values():
         used = [prediction.entity, prediction.time, prediction.label]
-        _require(columns, prediction.features, used, f"prediction {prediction.name}")
+        _require(columns, prediction.table, used, f"prediction {prediction.name}")
     for tenant in tenants.values():
         _streams_exist(tenant, contracts)
     return {

@@ -94,8 +94,8 @@ class Settings(BaseSettings):
     sandbox_until: date | None = Field(
         None, description="last day of the sandbox company's data to show", examples=["2026-06-30"]
     )
-    hubspot: HubSpotSettings = HubSpotSettings()  # type: ignore[call-arg]
-    shopify: ShopifySettings = ShopifySettings()  # type: ignore[call-arg]
+    hubspot: HubSpotSettings = HubSpotSettings()
+    shopify: ShopifySettings = ShopifySettings()
 
     def tenant_home(self, tenant: str) -> Path:
         """Folder of everything that belongs to one tenant."""
@@ -123,7 +123,7 @@ def load_settings() -> Settings:
         ConfigError: naming each wrong variable, what is wrong with it, and a right example.
     """
     try:
-        return Settings()  # type: ignore[call-arg]
+        return Settings()
     except ValidationError as error:
         lines = []
         for problem in error.errors():

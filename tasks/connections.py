@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from blocks.hubspot import HubSpot
@@ -84,3 +85,11 @@ def connection(tenant: str, vendor: str) -> Connection:
     if known is None:
         raise ConfigError(f"Tenant {tenant!r} is not connected to {vendor} in this process")
     return known
+
+
+def now(tenant: Tenant) -> datetime:
+    """The time it is for the tenant's sources: the clock's, or where the sandbox's data were made to end."""
+    day = settings().sandbox_until
+    if tenant.company is None or day is None:
+        return datetime.now(UTC)
+    return datetime.combine(day, time.min, UTC) + timedelta(days=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 
 from omni import tenancy
@@ -12,7 +11,7 @@ from omni.telemetry import Progress, emit
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.load import cursor_of, load
 from omni.warehouse.staged import Staged
-from tasks.connections import connection
+from tasks.connections import connection, now
 from tasks.policy import Handle, step
 from tasks.run import Run, Step
 
@@ -32,7 +31,7 @@ def read_stream(tenant: str, vendor: str, stream: str, run_id: str, full: bool) 
         stream,
         connection(tenant, vendor),
         since=since,
-        until=window_end(vendor, datetime.now(UTC)),
+        until=window_end(vendor, now(owner)),
         run_id=run_id,
         folder=owner.home / "staged" / run_id / f"{vendor}-{stream}",
         progress=lambda rows: emit(Progress(STAGE, label, "running", rows=rows)),

@@ -133,5 +133,5 @@ def _refusal(panel: Panel, metric: Metric, metrics: Mapping[str, Metric]) -> str
             "draw it by its dimension as a line"
         )
     if panel.kind == "bar" and panel.dimension and metric.additivity != "additive":
-        return f"parts of {metric.name} ({metric.measure.agg}) do not add up, so they cannot be stacked; use line"
+        return f"parts of {metric.name} ({metric.measure.agg}) do not add up to be stacked; use line"
     return None

@@ -20,6 +20,7 @@ from omni.bi.series import OTHER, Point
 Spec = dict[str, Any]
 
 HEIGHT = 230
+MONTHLY = {"interval": "month", "step": 1}
 SMOOTH_FROM = 56
 """Days from which the mean of seven days is drawn over the daily values."""
 
@@ -98,13 +99,17 @@ def line(
     else:
         layers = [base.mark_area(color="@accent", opacity=0.08).encode(y=y)] if adds_up else []
         layers.append(
-            base.mark_line(color="@soft" if smooth else "@accent", strokeWidth=1.25 if smooth else 2).encode(y=y)
+            base.mark_line(color="@soft" if smooth else "@accent", strokeWidth=1.25 if smooth else 2).encode(
+                y=y
+            )
         )
         if smooth:
-            layers.append(base.mark_line(color="@accent", strokeWidth=2.25).encode(y=alt.Y("smooth:Q", title=None)))
-    layers += _hover(base, y, _colour(members) if several else alt.value("@accent"))
+            layers.append(
+                base.mark_line(color="@accent", strokeWidth=2.25).encode(y=alt.Y("smooth:Q", title=None))
+            )
+    layers.append(_hover(base, y, _colour(members) if several else alt.value("@accent"), several=several))
     if flags:
-        layers += _marked(y)
+        layers += _marked()
     spec = _finished(alt.layer(*layers), {"main": _rows(points, unit, currency, smooth=smooth)})
     if flags:
         spec["datasets"]["flags"] = list(flags)
@@ -123,7 +128,9 @@ def bars(points: Sequence[Point], *, unit: Unit, currency: str, grain: str) -> S
         row["place"] = members.index(point.member)
         row["shade"] = 1 if point.complete else 0
     encoding: dict[str, Any] = {
-        "x": alt.X("label:O", sort=alt.EncodingSortField("day", op="min"), title=None, axis=alt.Axis(labelAngle=0)),
+        "x": alt.X(
+            "label:O", sort=alt.EncodingSortField("day", op="min"), title=None, axis=alt.Axis(labelAngle=0)
+        ),
         "y": alt.Y("value:Q", title=None, axis=alt.Axis(format=axis_format(unit, largest))),
         "opacity": alt.Opacity("shade:O", scale=alt.Scale(domain=[0, 1], range=[0.45, 1]), legend=None),
         "tooltip": _tooltip(several=len(members) > 1),
@@ -142,7 +149,9 @@ def _axes(points: Sequence[Point], unit: Unit, *, zero: bool) -> tuple[Any, Any]
 
     largest = max((abs(point.value) for point in points if point.value is not None), default=0.0)
     # Days are drawn and labelled as UTC, so that the reader's own zone cannot shift them.
-    x = alt.X("day:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(tickCount=7))
+    days = (points[-1].period - points[0].period).days
+    ticks = {"format": "%d %b", "tickCount": 6} if days <= 45 else {"format": "%b %Y", "tickCount": MONTHLY}
+    x = alt.X("day:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(**ticks))
     step = alt.Undefined if unit in ("percent", "score") or largest >= 10 else 1
     y = alt.Y(
         "value:Q",
@@ -168,26 +177,26 @@ def _tooltip(*, several: bool) -> list[Any]:
     return [alt.Tooltip("when:N", title="Period"), *member, alt.Tooltip("shown:N", title="Value")]
 
 
-def _hover(base: Any, y: Any, colour: Any) -> list[Any]:
+def _hover(base: Any, y: Any, colour: Any, *, several: bool) -> Any:
     """A point and its value under the pointer, wherever in the chart it is."""
     import altair as alt
 
     near = alt.selection_point(
         name="near", nearest=True, on="pointermove", clear="pointerout", fields=["day", "member"], empty=False
     )
-    return [
-        base.mark_point(filled=True, size=60, opacity=0)
+    return (
+        base.mark_point(filled=True, size=60)
         .encode(
             y=y,
             color=colour,
             opacity=alt.condition(near, alt.value(1), alt.value(0)),
-            tooltip=[*_tooltip(several=True)[:1], *_tooltip(several=True)[1:]],
+            tooltip=_tooltip(several=several),
         )
         .add_params(near)
-    ]
+    )
 
 
-def _marked(y: Any) -> list[Any]:
+def _marked() -> list[Any]:
     """Anomalous days: the range that was expected, what was expected in it, and what came."""
     import altair as alt
 
@@ -224,6 +233,7 @@ def _rows(
     points: Sequence[Point], unit: Unit, currency: str, *, smooth: bool = False
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
+    means = weekly_means([point.value for point in points]) if smooth else []
     for place, point in enumerate(points):
         row: dict[str, Any] = {
             "day": point.period.isoformat(),
@@ -233,10 +243,16 @@ def _rows(
             "shown": show(point.value, unit, currency) + ("" if point.complete else " so far"),
         }
         if smooth:
-            week = [p.value for p in points[max(0, place - 6) : place + 1] if p.value is not None]
-            row["smooth"] = round(sum(week) / 7, 6) if len(week) == 7 else None
+            row["smooth"] = means[place]
         rows.append(row)
     return rows
+
+
+def weekly_means(values: Sequence[float | None]) -> list[float | None]:
+    """The mean of each day and the six before it; None unless all seven are known."""
+    weeks = [values[max(0, place - 6) : place + 1] for place in range(len(values))]
+    known = [[value for value in week if value is not None] for week in weeks]
+    return [round(sum(week) / 7, 6) if len(week) == 7 else None for week in known]
 
 
 def _label(period: date, grain: str) -> str:
@@ -244,7 +260,9 @@ def _label(period: date, grain: str) -> str:
 
 
 def _finished(chart: Any, datasets: dict[str, list[dict[str, Any]]]) -> Spec:
-    spec: Spec = chart.properties(width="container", height=HEIGHT, autosize={"type": "fit-x", "contains": "padding"}).to_dict()
+    spec: Spec = chart.properties(
+        width="container", height=HEIGHT, autosize={"type": "fit-x", "contains": "padding"}
+    ).to_dict()
     spec.pop("config", None)
     spec["datasets"] = datasets
     return spec
@@ -264,7 +282,11 @@ def static_svg(spec: Spec, currency: str, *, width: int = 640) -> str:
     import vl_convert
 
     palette = PALETTES["light"]
-    fixed = painted(spec, palette) | {"width": width, "config": painted(CONFIG, palette), "background": "#ffffff"}
+    fixed = painted(spec, palette) | {
+        "width": width,
+        "config": painted(CONFIG, palette),
+        "background": "#ffffff",
+    }
     drawn: str = vl_convert.vegalite_to_svg(fixed, format_locale=locale(currency), allowed_base_urls=[])
     return "data:image/svg+xml;base64," + base64.b64encode(drawn.encode()).decode()
 
@@ -274,7 +296,7 @@ def script() -> str:
     """Vega, Vega-Lite and Vega-Embed as one ES module that sets `window.vegaEmbed`."""
     import vl_convert
 
-    bundle: str = vl_convert.javascript_bundle()
+    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
     if "</script" in bundle.lower() or "<!--" in bundle:
         raise AssertionError("the chart library's text would end its own script element")
     return bundle

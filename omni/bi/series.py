@@ -176,7 +176,7 @@ def window_totals(
         return {member: above.get(member, 0.0) / total for member, total in below.items() if total}
     rows = snapshot.con.execute(
         f"SELECT member, sum(value) FROM {metric.table} "
-        "WHERE dimension = $1 AND day BETWEEN $2 AND $3 GROUP BY member HAVING sum(value) IS NOT NULL ORDER BY 1",
+        "WHERE dimension = $1 AND day BETWEEN $2 AND $3 AND value IS NOT NULL GROUP BY member ORDER BY 1",
         [dimension or "", first, last],
     ).fetchall()
     return {member: float(value) for member, value in rows}
@@ -202,7 +202,9 @@ def compare(snapshot: Snapshot, metric: Metric, grain: Grain | None, days: int) 
         earlier = start - timedelta(days=days)
         value = window_totals(snapshot, metric, start, last).get("")
         known = earlier >= first
-        before = window_totals(snapshot, metric, earlier, start - timedelta(days=1)).get("") if known else None
+        before = (
+            window_totals(snapshot, metric, earlier, start - timedelta(days=1)).get("") if known else None
+        )
         return Comparison(start, last, value, before)
     complete = [p for p in read_series(snapshot, metric, grain, 70) if p.complete]
     if not complete:

@@ -1,6 +1,6 @@
 """Randomised experiments: declared once, read from the warehouse, told with intervals and caveats."""
 
 from omni.experiments.analysis import RESULTS, analyse
-from omni.experiments.declaration import Experiment, Outcome, load_experiments
+from omni.experiments.declaration import Experiment, Outcome, experiments, load_experiments
 
-__all__ = ["RESULTS", "Experiment", "Outcome", "analyse", "load_experiments"]
+__all__ = ["RESULTS", "Experiment", "Outcome", "analyse", "experiments", "load_experiments"]

@@ -101,14 +101,17 @@ def read_units(con: duckdb.DuckDBPyConnection, experiment: Experiment) -> Units:
     """Deduplicate an experiment's units and sum up their outcomes.
 
     A unit counts once, with its earliest row; one seen in several arms belongs to none. Rows without
-    unit or variant are no units. Sums run in the order of units, so a rerun gives the same bits.
+    unit or variant are no units. Units whose time is not over count for the sample ratio only. Sums run in the order of units, so a rerun gives the same bits.
 
     Raises:
         SchemaError: see `analyse`.
     """
     _check_columns(con, experiment)
     columns = sorted({outcome.column for outcome in experiment.outcomes})
-    picked = ", ".join(f"CAST({column} AS DOUBLE) AS {column}" for column in columns)
+    known = experiment.complete or "TRUE"
+    picked = ", ".join(
+        f"CASE WHEN {known} THEN CAST({column} AS DOUBLE) END AS {column}" for column in columns
+    )
     sums = ", ".join(
         f"count({column}), sum({column} ORDER BY unit_id), sum({column} * {column} ORDER BY unit_id)"
         for column in columns
@@ -116,10 +119,12 @@ def read_units(con: duckdb.DuckDBPyConnection, experiment: Experiment) -> Units:
     rows = con.execute(
         f"""
         WITH assigned AS (
-            SELECT unit_id, variant, sent_at, {picked} FROM {experiment.table}
+            SELECT unit_id, variant, sent_at, coalesce({experiment.crossover or "FALSE"}, FALSE) AS marked, {picked}
+            FROM {experiment.table}
             WHERE experiment = $name AND unit_id IS NOT NULL AND variant IS NOT NULL
         ), ranked AS (
-            SELECT *, min(variant) OVER unit <> max(variant) OVER unit AS crossed,
+            SELECT *,
+                min(variant) OVER unit <> max(variant) OVER unit OR bool_or(marked) OVER unit AS crossed,
                 row_number() OVER (
                     PARTITION BY unit_id ORDER BY sent_at NULLS LAST, variant, {", ".join(columns)}
                 ) AS nth
@@ -159,7 +164,7 @@ def _check_columns(con: duckdb.DuckDBPyConnection, experiment: Experiment) -> No
             [schema, table],
         ).fetchall()
     }
-    needed = {"experiment", "unit_id", "variant", "sent_at"} | {o.column for o in experiment.outcomes}
+    needed = set(experiment.columns)
     if not present:
         raise SchemaError(f"Experiment {experiment.name} reads {experiment.table}, which does not exist.")
     if needed - present:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
@@ -34,6 +35,14 @@ class Experiment(Declaration):
     control: str = Field(description="the arm the others are compared with")
     shares: dict[str, float] = Field(min_length=2, description="intended share of each arm; they sum to 1")
     outcomes: list[Outcome] = Field(min_length=1)
+    crossover: str | None = Field(
+        None, pattern=IDENTIFIER, description="boolean column: the unit was seen in more than one arm"
+    )
+    complete: str | None = Field(
+        None,
+        pattern=IDENTIFIER,
+        description="boolean column: the outcomes' time is over; else they are unknown",
+    )
     alpha: float = Field(0.05, gt=0, lt=0.5, description="error rate of an interval, and of false findings")
 
     @model_validator(mode="after")
@@ -46,6 +55,12 @@ class Experiment(Declaration):
         if len(set(names)) != len(names):
             raise ValueError("an outcome's name is used twice")
         return self
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column the experiment reads, sorted."""
+        named = {outcome.column for outcome in self.outcomes} | {self.crossover, self.complete} - {None}
+        return sorted({"experiment", "unit_id", "variant", "sent_at", *filter(None, named)})
 
     @property
     def variants(self) -> list[str]:
@@ -69,3 +84,13 @@ def load_experiments(folder: Path | None = None) -> dict[str, Experiment]:
             raise ConfigError(f"{path}: name is {experiment.name!r}, but the file is named {path.stem!r}")
         found[experiment.name] = experiment
     return found
+
+
+@lru_cache(maxsize=4)
+def _experiments(folder: Path) -> dict[str, Experiment]:
+    return load_experiments(folder)
+
+
+def experiments() -> dict[str, Experiment]:
+    """All declared experiments by name, read once."""
+    return _experiments(settings().data / "experiments")

@@ -2,7 +2,7 @@
 
 from omni.ml.classifier import Model, Trained, score, train
 from omni.ml.dataset import fingerprint
-from omni.ml.declaration import Gate, Prediction, load_predictions
+from omni.ml.declaration import Gate, Prediction, load_predictions, predictions
 from omni.ml.registry import Champion, Promotion, Registry, Version
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Version",
     "fingerprint",
     "load_predictions",
+    "predictions",
     "score",
     "train",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
@@ -29,12 +30,12 @@ class Gate(Declaration):
 
 
 class Prediction(Declaration):
-    """One binary prediction, one row of `table` per entity."""
+    """One binary prediction, one row of the table `features` per entity."""
 
     name: str = Field(pattern=r"^[a-z]\w*$")
     title: str
     owner: str
-    table: str = Field(pattern=r"^[a-z]\w*\.[a-z]\w*$", description="schema.name of the features")
+    features: str = Field(pattern=r"^[a-z]\w*\.[a-z]\w*$", description="table, schema.name")
     entity: str = Field(pattern=COLUMN, description="column that identifies a row")
     time: str = Field(pattern=COLUMN, description="column with the day at which the features were known")
     label: str = Field(
@@ -76,3 +77,13 @@ def load_predictions(folder: Path | None = None) -> dict[str, Prediction]:
             raise ConfigError(f"{path}: name is {prediction.name!r}, but the file is named {path.stem!r}")
         found[prediction.name] = prediction
     return found
+
+
+@lru_cache(maxsize=4)
+def _predictions(folder: Path) -> dict[str, Prediction]:
+    return load_predictions(folder)
+
+
+def predictions() -> dict[str, Prediction]:
+    """All declared predictions by name, read once."""
+    return _predictions(settings().data / "predictions")

@@ -29,6 +29,7 @@ from omni.settings import settings
 
 TRUSTED_TYPES = [
     "functools.partial",
+    "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -227,8 +228,10 @@ class Registry:
         import skops.io  # type: ignore[import-untyped, unused-ignore]
 
         found = client.get_model_version(name, str(number))
-        location = client.get_logged_model(found.model_id).artifact_location
+        location = found.source
         try:
+            if location.startswith("models:/"):
+                location = client.get_logged_model(location.removeprefix("models:/")).artifact_location
             folder = Path(mlflow.artifacts.download_artifacts(location, tracking_uri=self.tracking_uri))
             card = mlflow.models.Model.load(str(folder)).metadata
             estimator = skops.io.load(folder / "model.skops", trusted=TRUSTED_TYPES)
@@ -333,7 +336,8 @@ def _compare(trained: Trained, champion: Model, through: date, number: int) -> t
     gain, low, high = paired_gain(labels, mine, theirs, confidence=gate.confidence)
     told = (
         f"{gate.metric} {roc_auc(labels, mine):.4f} against {roc_auc(labels, theirs):.4f} of champion "
-        f"{number} on {labels.size} rows: gain {gain:+.4f}, {gate.confidence:.0%} interval {low:+.4f} to {high:+.4f}"
+        f"{number} on {labels.size} rows, gain {gain:+.4f} "
+        f"({gate.confidence:.0%} interval {low:+.4f} to {high:+.4f})"
     )
     if low > gate.min_gain:
         return True, f"{told}, above the margin {gate.min_gain:g}"

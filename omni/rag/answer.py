@@ -31,6 +31,10 @@ _QUOTE_SIZE = 600
 _NEAR_BEST = 0.8
 _NOT_AN_ANSWER = re.compile(r"\s*(?:#{1,6}(?:\s|\Z)|```|~~~|\|?[ \t:|-]+\|?\s*\Z)")
 _LIST_LINE = re.compile(r"[ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]+\S|[ \t]{2,}\S")
+_LINK_ONLY = re.compile(r"\s*(?:[-*+]|\d{1,9}[.)])?\s*!?\[[^\[\]]*\]\([^\n]*\)[\s.,;]*\Z")
+_FEWEST_WORDS = 3
+_CARRIERS = frozenset(terms("anything describe explain know please say something tell"))
+"""Words that carry a question rather than say what it is about."""
 _MARKER = re.compile(r"\[(\d+)\]")
 
 
@@ -146,7 +150,7 @@ def check(con: duckdb.DuckDBPyConnection, answer: Answer, hits: Sequence[Hit]) -
 
 def _weights(con: duckdb.DuckDBPyConnection, query: Query) -> dict[str, float]:
     """Share of the question's information that each of its terms carries; they add up to 1."""
-    asked = sorted(query.terms)
+    asked = sorted(query.terms.keys() - _CARRIERS) or sorted(query.terms)
     counts: dict[str, int] = dict(
         con.execute(
             "SELECT term, count(*) FROM rag.terms "
@@ -187,8 +191,9 @@ def _candidates(hit: Hit, weights: Mapping[str, float]) -> Iterator[_Candidate]:
     begin: int | None = None
     for start, end in sentences(hit.text):
         sentence = hit.text[start:end]
-        own = set(terms(plain(sentence)))
-        if _NOT_AN_ANSWER.match(sentence) or sentence.rstrip('*_"”)').endswith("?"):
+        said = plain(sentence)
+        own = set(terms(said))
+        if _says_nothing(sentence) or (own and len(said.split()) < _FEWEST_WORDS):
             begin = None
             continue
         if not own:
@@ -201,6 +206,12 @@ def _candidates(hit: Hit, weights: Mapping[str, float]) -> Iterator[_Candidate]:
         yield _Candidate(hit, begin, _quote_end(hit.text, begin, end), covered, score)
         begin = None
         position += 1
+
+
+def _says_nothing(sentence: str) -> bool:
+    """Headings, code fences, table rules, bare links and questions answer nothing."""
+    question = sentence.rstrip('*_"”)').endswith("?")
+    return question or bool(_NOT_AN_ANSWER.match(sentence) or _LINK_ONLY.match(sentence))
 
 
 def _covered(found: set[str], weights: Mapping[str, float]) -> float:

@@ -201,12 +201,13 @@ class OpenAIEmbedder:
         while True:
             try:
                 answer = client.embeddings.create(model=self._model, input=batch)
+                rows = {int(item.index): np.array(item.embedding, dtype=np.float32) for item in answer.data}
                 break
             except openai.APIStatusError as error:
                 failure = _failure(error, self._model)
             except openai.APIConnectionError:  # includes timeouts
                 failure = TransientError(f"Embedding model {self._model!r} did not answer in time.")
-            except (openai.APIError, ValueError, TypeError):
+            except (openai.APIError, AttributeError, TypeError, ValueError):
                 raise SourceError(
                     f"Embedding model {self._model!r} sent an answer that cannot be read. Check that the "
                     "base URL names an OpenAI-compatible API (it usually ends in /v1)."
@@ -220,21 +221,21 @@ class OpenAIEmbedder:
                 raise failure
             time.sleep(wait)
             attempt += 1
-        return self._vectors(answer.data or [], len(batch))
+        return self._vectors(rows, len(batch))
 
-    def _vectors(self, data: list[Any], expected: int) -> Vectors:
-        if sorted(item.index for item in data) != list(range(expected)):
+    def _vectors(self, rows: dict[int, Vectors], expected: int) -> Vectors:
+        if rows.keys() != set(range(expected)):
             raise SourceError(
-                f"Embedding model {self._model!r} answered {len(data)} vectors for {expected} texts."
+                f"Embedding model {self._model!r} answered {len(rows)} vectors for {expected} texts."
             )
-        rows = [item.embedding for item in sorted(data, key=lambda item: int(item.index))]
-        lengths = {len(row) for row in rows}
-        if lengths != {self.dimension}:
+        shapes = {row.shape for row in rows.values()}
+        if shapes != {(self.dimension,)}:
+            lengths = sorted({int(np.prod(shape)) for shape in shapes})
             raise SourceError(
-                f"Embedding model {self._model!r} gives {sorted(lengths)} numbers a vector, not "
-                f"{self.dimension}: correct the embedder's dimension."
+                f"Embedding model {self._model!r} gives {lengths} numbers a vector, not {self.dimension}: "
+                "correct the embedder's dimension."
             )
-        return np.array(rows, dtype=np.float32)
+        return np.stack([rows[place] for place in range(expected)])
 
 
 def _failure(error: APIStatusError, model: str) -> TerminalError | TransientError:

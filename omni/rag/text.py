@@ -22,8 +22,8 @@ _STOP_WORDS = """
     """
 _STOPPED = frozenset(_STOP_WORDS.split())
 
-_LINK = re.compile(r"!?\[([^\[\]\n]*)\]\((?:[^()\n]|\([^()\n]*\))*\)")
-_REFERENCE = re.compile(r"\[([^\[\]\n]+)\]\[[^\[\]\n]*\]")
+_LINK = re.compile(r"!?\[([^\[\]]{0,300})\]\((?:[^()\n]|\([^()\n]*\))*\)")
+_REFERENCE = re.compile(r"\[([^\[\]]{1,300})\]\[[^\[\]\n]*\]")
 _NOISE = re.compile(
     r"\{[%#].*?[%#]\}|\{\{.*?\}\}|<!--.*?-->|</?[a-zA-Z][\w-]*(?:\s[^<>]{0,500})?/?>", re.DOTALL
 )

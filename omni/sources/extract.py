@@ -128,6 +128,7 @@ def extract(
         for notice in chosen.check(http, wanted):
             log.warning("%s", notice)
         source_rows = _read(chosen, http, window, parts, progress)
+        chosen.check(http, wanted)  # again, in case fields changed while we read
         log.info("%s %s: %s", vendor, stream, http.counters)
     for column, values in parts.unknown.items():
         if values:

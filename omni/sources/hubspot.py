@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from omni.errors import SchemaError, SourceError, TransientError
+from omni.errors import SchemaError, SourceError
 from omni.sources.connection import Connection
-from omni.sources.http import Dialect, Http, Reply, describe, need
+from omni.sources.http import Again, Dialect, Http, Reply, describe, need, retry_after
+from omni.sources.hubspot_links import attach, linked, listed, next_page
 from omni.sources.limits import Limit
 from omni.sources.parse import EPOCH_START, moment
 from omni.sources.records import Record
@@ -26,7 +27,6 @@ LAG = timedelta(hours=1)
 LIST_LIMIT = 100
 SEARCH_LIMIT = 200
 SEARCH_DEPTH = 10_000
-BATCH_LIMIT = 100
 MAX_QUERY = 2_000
 """Characters of a query string that every proxy on the way lets pass."""
 
@@ -78,6 +78,10 @@ def associations(tables: list[Contract]) -> list[str]:
     return found
 
 
+def _where(tables: list[Contract]) -> str:
+    return f"HubSpot {table_object(tables)}"
+
+
 def check(http: Http, tables: list[Contract]) -> list[str]:
     """Compare the contract with the properties the account declares.
 
@@ -108,12 +112,15 @@ def check(http: Http, tables: list[Contract]) -> list[str]:
             if unknown := sorted(values - set(column.accepted)):
                 notices.append(f"{parent.table}.{name}: HubSpot also offers {', '.join(unknown)}")
     if problems:
-        raise SchemaError(
-            f"HubSpot {table_object(tables)} no longer fits the contract of {parent.table}: "
-            f"{'; '.join(problems)}. Restore it in HubSpot, or change data/contracts ({parent.table}): "
-            "another `from`, another type, or `optional: true`."
-        )
+        raise SchemaError(_misfit(parent, problems))
     return notices
+
+
+def _misfit(parent: Contract, problems: list[str]) -> str:
+    return (
+        f"HubSpot no longer fits the contract of {parent.table}: {'; '.join(problems)}. Restore it in "
+        "HubSpot, or change the contract in data/contracts: another `from` or type, or `optional: true`."
+    )
 
 
 def count(http: Http, tables: list[Contract], window: Window) -> int:
@@ -129,11 +136,24 @@ def read(http: Http, tables: list[Contract], window: Window) -> Iterator[list[Re
 
     Records near a seam of two searches may come twice. Without `since`, also those changed after
     `until` come.
+
+    Raises:
+        SchemaError: a property that was asked for comes with no record at all.
     """
     if window.since is None or cursor_path(tables[0]) is None:
-        yield from _listed(http, tables, archived=False)
+        pages = _listed(http, tables, archived=False)
     else:
-        yield from _searched(http, tables, _milliseconds(window.since), _milliseconds(window.until))
+        pages = _searched(http, tables, _milliseconds(window.since), _milliseconds(window.until))
+    parent, some = tables[0], False
+    # HubSpot answers null for a property without value; one that is never mentioned does not exist.
+    unseen = {path for path, name in properties(parent).items() if not parent.columns[name].optional}
+    for page in pages:
+        some = True
+        for record in page if unseen else ():
+            unseen.difference_update(record)
+        yield page
+    if some and unseen:
+        raise SchemaError(_misfit(parent, [f"no record has property {path!r}" for path in sorted(unseen)]))
 
 
 def archived(http: Http, tables: list[Contract], window: Window) -> Iterator[list[Record]]:
@@ -146,10 +166,6 @@ def archived(http: Http, tables: list[Contract], window: Window) -> Iterator[lis
                 kept.append(record)
         if kept:
             yield kept
-
-
-def _where(tables: list[Contract]) -> str:
-    return f"HubSpot {table_object(tables)}"
 
 
 def _flat(record: Any, where: str) -> Record:
@@ -169,16 +185,6 @@ def _flat(record: Any, where: str) -> Record:
     return flat
 
 
-def _next(body: Any, before: str | None, where: str) -> str | None:
-    """The page after this one, None at the end."""
-    if not body.get("paging"):
-        return None
-    after = str(need(body, "paging.next", dict, where).get("after") or "")
-    if not after or after == before:
-        raise SourceError(f"{where}: paging does not advance (after {before!r}).")
-    return after
-
-
 def _listed(http: Http, tables: list[Contract], *, archived: bool) -> Iterator[list[Record]]:
     where, object_name = _where(tables), table_object(tables)
     names, links = list(properties(tables[0])), associations(tables)
@@ -193,12 +199,14 @@ def _listed(http: Http, tables: list[Contract], *, archived: bool) -> Iterator[l
         body = http.get(f"/crm/objects/{VERSION}/{object_name}", params | ({"after": after} if after else {}))
         results = need(body, "results", list, where)
         records = [_flat(result, where) for result in results]
-        _link_listed(http, tables, links, results, records)
+        for link in links:
+            path = _links_path(tables, link)
+            attach(records, link, listed(http, path, link, results, f"{where} links to {link}"))
         if by_post:
             records = _with_properties(http, tables, records, names, archived=archived)
         if records:
             yield records
-        after = _next(body, after, where)
+        after = next_page(body, after, where)
         if after is None:
             return
 
@@ -262,7 +270,7 @@ def _searched(http: Http, tables: list[Contract], start: int, end: int) -> Itera
         records = _found(http, tables, body)
         if records:
             yield records
-        after = _next(body, after, where)
+        after = next_page(body, after, where)
         if after is None:
             return
         depth = int(after) if after.isdigit() else depth + len(records)
@@ -301,55 +309,13 @@ def _found(http: Http, tables: list[Contract], body: Any) -> list[Record]:
     where = _where(tables)
     records = [_flat(result, where) for result in need(body, "results", list, where)]
     for link in associations(tables):
-        _link(records, link, _linked(http, tables, link, [record["id"] for record in records]))
+        ids = [record["id"] for record in records]
+        attach(records, link, linked(http, _links_path(tables, link), ids, f"{where} links to {link}"))
     return records
 
 
-def _link(records: list[Record], link: str, ids: dict[str, list[str]]) -> None:
-    for record in records:
-        # One pair can be linked under several labels; the table holds the pair once.
-        unique = dict.fromkeys(ids.get(record["id"], []))
-        record["associations"][link] = [{"id": identity} for identity in unique]
-
-
-def _link_listed(
-    http: Http, tables: list[Contract], links: list[str], results: list[Any], records: list[Record]
-) -> None:
-    """Take the links a list page carries; where it says there are more, ask for all of that record's."""
-    where = _where(tables)
-    for link in links:
-        ids: dict[str, list[str]] = {}
-        more = []
-        for result in results:
-            found = (result.get("associations") or {}).get(link) or {"results": []}
-            ids[result["id"]] = [
-                str(need(row, "id", str, where)) for row in need(found, "results", list, where)
-            ]
-            if found.get("paging"):
-                more.append(result["id"])
-        _link(records, link, ids | _linked(http, tables, link, more))
-
-
-def _linked(http: Http, tables: list[Contract], link: str, ids: list[str]) -> dict[str, list[str]]:
-    """Ids linked to each of the given ids."""
-    where = f"{_where(tables)} associations with {link}"
-    path = f"/crm/associations/{VERSION}/{table_object(tables)}/{link}/batch/read"
-    found: dict[str, list[str]] = {}
-    waiting: list[dict[str, str]] = [{"id": identity} for identity in ids]
-    while waiting:
-        asked, waiting = waiting[:BATCH_LIMIT], waiting[BATCH_LIMIT:]
-        body = http.post(path, {"inputs": asked})
-        before = {entry["id"]: entry.get("after") for entry in asked}
-        for error in body.get("errors") or []:
-            if "NOT_FOUND" not in str(error.get("category")) + str(error.get("subCategory")):
-                raise SourceError(f"{where}: {str(error.get('message'))[:300]}")
-        for result in need(body, "results", list, where):
-            origin = str(need(result, "from", dict, where).get("id"))
-            targets = found.setdefault(origin, [])
-            targets += [str(row["toObjectId"]) for row in need(result, "to", list, where)]
-            if after := _next(result, before.get(origin), where):
-                waiting.append({"id": origin, "after": after})
-    return found
+def _links_path(tables: list[Contract], link: str) -> str:
+    return f"/crm/associations/{VERSION}/{table_object(tables)}/{link}/batch/read"
 
 
 def _milliseconds(when: datetime) -> int:
@@ -370,12 +336,11 @@ def _limits(connection: Connection) -> tuple[Limit, ...]:
     )
 
 
-def _judge(reply: Reply, where: str) -> None:
+def _judge(reply: Reply, _where: str) -> None:
     if reply.status == 429 and isinstance(reply.body, dict) and reply.body.get("policyName") == "DAILY":
-        raise TransientError(
-            f"{where}: the account's calls of today are used up{describe(reply)}. They come back at midnight "
-            "in the account's time zone."
-        )
+        # Waiting seldom helps before midnight, so it counts as a failure, of which few are borne.
+        said = describe(reply)
+        raise Again(f"the account's calls of today are used up{said}", wait=retry_after(reply.headers))
 
 
 HUBSPOT = Vendor(

@@ -6,6 +6,7 @@ steady rate; each answer says what it cost and what is left, which tells how lon
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,12 +22,17 @@ from omni.warehouse.contracts import Contract
 VERSION = "2026-10"
 PATH = f"/admin/api/{VERSION}/graphql.json"
 LAG = timedelta(minutes=5)
-PAGE_SIZES = (250, 100, 50)
+PAGE_SIZES = (250, 100, 50, 25, 10)
+"""Records a page asks for: the first that the shop allows one query to cost."""
 NESTED = 10
 """Rows of a nested connection asked for with each record; the rest is fetched page by page."""
 NESTED_PAGE = 250
 CONNECTIONS = {"lineItems"}
 """Nested lists that come in pages. Others, such as an order's refunds, come whole."""
+
+NO_FIELD = re.compile(
+    r"Field '\w+' doesn't exist on type|Cannot query field|must (not )?have a (sub-?)?selection"
+)
 
 Tree = dict[str, "Tree"]
 
@@ -192,8 +198,10 @@ def _ask(http: Http, tables: list[Contract], text: str, variables: dict[str, Any
         problems = value.get("userErrors") if isinstance(value, dict) else None
         if problems:
             raise SourceError(f"{where}: {_messages(problems)}")
-    wait = _shortage(body)
-    if wait:
+    if ignored := (body.get("extensions") or {}).get("search"):
+        # Shopify leaves a search term out that it does not know, and answers as if it had not been there.
+        raise SourceError(f"{where}: Shopify ignored part of the search: {str(ignored)[:300]}")
+    if wait := _shortage(body):
         http.hold(wait)
     return data
 
@@ -204,7 +212,7 @@ def _refuse(errors: Any, tables: list[Contract]) -> None:
         raise TooCostly(f"{where}: a page of {PAGE_SIZES[-1]} records costs more than one query may: {said}")
     if "ACCESS_DENIED" in codes:
         raise AuthError(f"{where}: access refused: {said}. {ADVICE}")
-    if codes & {"undefinedField", "selectionMismatch"}:
+    if codes & {"undefinedField", "selectionMismatch"} or NO_FIELD.search(said):
         names = ", ".join(table.table for table in tables)
         raise SchemaError(
             f"{where} no longer fits the contracts of {names}: {said}. Correct the `from` paths in "

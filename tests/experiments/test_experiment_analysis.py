@@ -100,6 +100,22 @@ def test_units_count_once_with_their_first_row_and_crossed_ones_not_at_all(
     assert after.drop("units_excluded").equals(before.drop("units_excluded"))
 
 
+def test_marks_of_the_table_are_heeded(con: duckdb.DuckDBPyConnection) -> None:
+    fill(con, "none", 100, 10)
+    fill(con, "mail", 100, 20)
+    con.execute("ALTER TABLE marts.experiment_units ADD COLUMN crossed BOOLEAN")
+    con.execute("ALTER TABLE marts.experiment_units ADD COLUMN over BOOLEAN DEFAULT TRUE")
+    con.execute("UPDATE marts.experiment_units SET crossed = unit_id IN ('mail-0', 'none-0')")
+    con.execute("UPDATE marts.experiment_units SET over = unit_id NOT IN ('mail-1', 'mail-2')")
+    marked = MAIL.model_copy(update={"crossover": "crossed", "complete": "over"})
+    result = analyse(con, marked)
+    assert result["units_excluded"].to_list() == [2, 2]
+    assert result["n"].to_list() == [97, 97]
+    assert result["n_control"].to_list() == [99, 99]
+    assert result["mean"][0] == pytest.approx(17 / 97)
+    assert read_units(con, marked).counts == {"mail": 99, "none": 99}
+
+
 def test_outcomes_not_yet_known_are_left_out(con: duckdb.DuckDBPyConnection) -> None:
     fill(con, "none", 100, 10)
     fill(con, "mail", 100, 20)

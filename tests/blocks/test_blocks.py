@@ -1,0 +1,107 @@
+"""Blocks: Prefect's standard checks, and what each opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prefect.blocks.core import Block
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.testing.standard_test_suites import BlockStandardTestSuite
+from pydantic import SecretStr, ValidationError
+
+from blocks.hubspot import HubSpot
+from blocks.lookup import saved
+from blocks.registry import ModelRegistry
+from blocks.shopify import Shopify
+from blocks.warehouse import Warehouse
+from omni.errors import ConfigError
+
+BLOCKS = [HubSpot, ModelRegistry, Shopify, Warehouse]
+TOKEN = "not-a-real-token"
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+class TestStandard(BlockStandardTestSuite):
+    """Every block passes Prefect's own suite."""
+
+    @pytest.fixture
+    def block(self, request: pytest.FixtureRequest) -> type[Block]:
+        chosen: type[Block] = request.param
+        return chosen
+
+    @pytest.mark.skip(
+        reason="it fetches a logo from the web; our blocks have none, so that the UI loads nothing"
+    )
+    def test_has_a_valid_image(self, block: type[Block]) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_names_are_ours(block: type[Block]) -> None:
+    assert block.get_block_type_slug().startswith("omni-")
+    assert block.get_block_type_name().startswith("Omni ")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [HubSpot(token=SecretStr(TOKEN)), Shopify(base_url="https://acme.example", token=SecretStr(TOKEN))],
+    ids=["HubSpot", "Shopify"],
+)
+def test_tokens_do_not_show(block: HubSpot | Shopify) -> None:
+    shown = repr(block) + str(block) + str(block.model_dump()) + repr(block.connection())
+    assert TOKEN not in shown
+    assert block.connection().token.get_secret_value() == TOKEN
+
+
+def test_a_connection_has_the_blocks_limits() -> None:
+    block = HubSpot(
+        base_url="https://api.example.com/",
+        token=SecretStr(TOKEN),
+        requests_per_10s=7,
+        searches_per_second=2,
+        timeout=3,
+    )
+    opened = block.connection()
+    assert (opened.vendor, opened.base_url, opened.timeout) == ("hubspot", "https://api.example.com", 3)
+    assert (opened.requests_per_10s, opened.searches_per_second) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    ("block", "fields"),
+    [
+        (HubSpot, {}),
+        (HubSpot, {"token": TOKEN, "base_url": "api.example.com"}),
+        (HubSpot, {"token": TOKEN, "requests_per_10s": 0}),
+        (Shopify, {"token": TOKEN}),
+        (Warehouse, {"tenant": "../other"}),
+        (ModelRegistry, {"tracking_uri": "mlruns", "artifacts": "models"}),
+    ],
+    ids=["no token", "no scheme", "no requests", "no shop", "a path for a tenant", "a folder for a server"],
+)
+def test_wrong_fields_are_refused(block: type[Block], fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        block(**fields)
+
+
+def test_the_warehouse_opens_for_writing(home: Path) -> None:
+    with Warehouse(tenant="demo").open() as opened, opened.cursor() as connection:
+        assert opened.path.is_relative_to(home)
+        assert connection.execute("SELECT count(*) FROM ops.runs").fetchall() == [(0,)]
+
+
+def test_a_warehouse_of_nobody_is_refused(home: Path) -> None:
+    assert not home.exists()
+    with pytest.raises(ConfigError, match="nobody"), Warehouse(tenant="nobody").open():
+        pytest.fail("there is no such tenant")
+
+
+def test_the_registry_is_the_saved_one(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'registry.db'}"
+    opened = ModelRegistry(tracking_uri=uri, artifacts=tmp_path / "models").registry()
+    assert (opened.tracking_uri, opened.artifacts) == (uri, tmp_path / "models")
+
+
+def test_without_a_server_nothing_is_saved() -> None:
+    with temporary_settings({PREFECT_API_URL: None}):
+        assert saved(HubSpot, "acme") is None
