@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
+from pydantic import SecretStr
+
 from blocks.hubspot import HubSpot
 from blocks.lookup import saved
 from blocks.shopify import Shopify
@@ -21,6 +23,9 @@ from omni.sources.connection import Connection
 from omni.tenancy import Tenant
 
 BLOCKS: dict[str, Any] = {"hubspot": HubSpot, "shopify": Shopify}
+
+SANDBOX_PER_10S = 5_000
+"""The sandbox stands in for an account without a rate limit worth waiting for."""
 
 _connections: dict[tuple[str, str], Connection] = {}
 
@@ -75,8 +80,17 @@ def _sandbox(tenant: Tenant, vendors: list[str]) -> Iterator[dict[str, Connectio
         yield {}
         return
     chosen = settings()
-    with sandbox_running(tenant.company, faults=chosen.sandbox_faults, until=chosen.sandbox_until) as sandbox:
-        yield {vendor: Connection(vendor, sandbox.url, sandbox.token) for vendor in vendors}
+    with sandbox_running(
+        tenant.company,
+        faults=chosen.sandbox_faults,
+        until=chosen.sandbox_until,
+        hubspot_per_10s=SANDBOX_PER_10S,
+    ) as sandbox:
+        token = SecretStr(sandbox.token)
+        yield {
+            vendor: Connection(vendor, sandbox.url, token, requests_per_10s=SANDBOX_PER_10S)
+            for vendor in vendors
+        }
 
 
 def connection(tenant: str, vendor: str) -> Connection:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
@@ -20,6 +21,8 @@ from omni.bi.series import OTHER, Point
 Spec = dict[str, Any]
 
 HEIGHT = 230
+HOVER = "hover"
+"""The layer that follows the pointer; a fixed image has no use for it."""
 MONTHLY = {"interval": "month", "step": 1}
 SMOOTH_FROM = 56
 """Days from which the mean of seven days is drawn over the daily values."""
@@ -193,6 +196,7 @@ def _hover(base: Any, y: Any, colour: Any, *, several: bool) -> Any:
             tooltip=_tooltip(several=several),
         )
         .add_params(near)
+        .properties(name=HOVER)
     )
 
 
@@ -282,13 +286,22 @@ def static_svg(spec: Spec, currency: str, *, width: int = 640) -> str:
     import vl_convert
 
     palette = PALETTES["light"]
-    fixed = painted(spec, palette) | {
-        "width": width,
-        "config": painted(CONFIG, palette),
-        "background": "#ffffff",
-    }
+    fixed = painted({key: value for key, value in spec.items() if key != "params"}, palette)
+    if "layer" in fixed:
+        fixed["layer"] = [layer for layer in fixed["layer"] if layer.get("name") != HOVER]
+    config = painted(CONFIG, palette) | {"aria": False}
+    fixed |= {"width": width, "config": config, "background": palette["card"]}
     drawn: str = vl_convert.vegalite_to_svg(fixed, format_locale=locale(currency), allowed_base_urls=[])
-    return "data:image/svg+xml;base64," + base64.b64encode(drawn.encode()).decode()
+    return "data:image/svg+xml;base64," + base64.b64encode(_renumbered(drawn).encode()).decode()
+
+
+def _renumbered(svg: str) -> str:
+    """The ids of an SVG counted from its own start: the library counts on from the image before."""
+    ids = dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg))
+    fresh = {old: f"d{number}" for number, old in enumerate(ids)}
+    return re.sub(
+        r'(\bid="|url\(#|href="#)([^")]+)', lambda found: found[1] + fresh.get(found[2], found[2]), svg
+    )
 
 
 @lru_cache(maxsize=1)

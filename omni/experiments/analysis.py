@@ -101,7 +101,8 @@ def read_units(con: duckdb.DuckDBPyConnection, experiment: Experiment) -> Units:
     """Deduplicate an experiment's units and sum up their outcomes.
 
     A unit counts once, with its earliest row; one seen in several arms belongs to none. Rows without
-    unit or variant are no units. Units whose time is not over count for the sample ratio only. Sums run in the order of units, so a rerun gives the same bits.
+    unit or variant are no units. Units whose time is not over count for the sample ratio only.
+    Sums run in the order of units, so a rerun gives the same bits.
 
     Raises:
         SchemaError: see `analyse`.
@@ -119,7 +120,8 @@ def read_units(con: duckdb.DuckDBPyConnection, experiment: Experiment) -> Units:
     rows = con.execute(
         f"""
         WITH assigned AS (
-            SELECT unit_id, variant, sent_at, coalesce({experiment.crossover or "FALSE"}, FALSE) AS marked, {picked}
+            SELECT unit_id, variant, sent_at, {picked},
+                coalesce({experiment.crossover or "FALSE"}, FALSE) AS marked
             FROM {experiment.table}
             WHERE experiment = $name AND unit_id IS NOT NULL AND variant IS NOT NULL
         ), ranked AS (

@@ -68,8 +68,8 @@ def split(frame: pl.DataFrame, prediction: Prediction) -> Split:
     known = frame.filter(pl.col(prediction.label).is_not_null()).sort(prediction.time, prediction.entity)
     if known.height < prediction.min_rows:
         raise TerminalError(
-            f"{prediction.name}: {known.height} rows of {prediction.features} have a known {prediction.label}, "
-            f"{prediction.min_rows} are needed. Wait for more labels or lower min_rows."
+            f"{prediction.name}: {known.height} rows of {prediction.features} have a known "
+            f"{prediction.label}, {prediction.min_rows} are needed. Wait for more labels or lower min_rows."
         )
     time = pl.col(prediction.time).cast(pl.Date)
     days = known[prediction.time].cast(pl.Date)

@@ -49,7 +49,7 @@ class Prediction(Declaration):
     min_rows: int = Field(200, ge=30, description="rows with a known label needed to train")
     min_class: int = Field(10, ge=2, description="rows of either class needed in every slice")
     trials: int = Field(20, ge=2, le=500, description="candidates tried")
-    gate: Gate = Gate()  # type: ignore[call-arg]
+    gate: Gate = Gate()
 
     @model_validator(mode="after")
     def _roles_differ(self) -> Self:

@@ -254,6 +254,7 @@ def _quiet_mlflow() -> Any:
     """MLflow, imported so that it neither reports usage nor talks."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     import mlflow
 
     for name in ("mlflow", "alembic"):

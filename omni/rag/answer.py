@@ -29,11 +29,14 @@ refuses all questions of Cranfield (aerodynamics) and three in four of Banking77
 _SENTENCES = 3
 _QUOTE_SIZE = 600
 _NEAR_BEST = 0.8
-_NOT_AN_ANSWER = re.compile(r"\s*(?:#{1,6}(?:\s|\Z)|```|~~~|\|?[ \t:|-]+\|?\s*\Z)")
+_NOT_AN_ANSWER = re.compile(r"\s*(?:#{1,6}(?:\s|\Z)|```|~~~)")
+_TABLE_RULE = re.compile(r"[ \t:|-]*-[ \t:|-]*\Z")
 _LIST_LINE = re.compile(r"[ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]+\S|[ \t]{2,}\S")
 _LINK_ONLY = re.compile(r"\s*(?:[-*+]|\d{1,9}[.)])?\s*!?\[[^\[\]]*\]\([^\n]*\)[\s.,;]*\Z")
 _FEWEST_WORDS = 3
-_CARRIERS = frozenset(terms("anything describe explain know please say something tell"))
+_CARRIERS = frozenset(
+    terms("anything describe explain kind know long many much often please say something tell")
+)
 """Words that carry a question rather than say what it is about."""
 _MARKER = re.compile(r"\[(\d+)\]")
 
@@ -187,21 +190,28 @@ def _choose(hits: Sequence[Hit], weights: Mapping[str, float]) -> list[_Candidat
 
 def _candidates(hit: Hit, weights: Mapping[str, float]) -> Iterator[_Candidate]:
     heading = set(terms(hit.heading))
+    columns: set[str] = set()
     position = 0
     begin: int | None = None
-    for start, end in sentences(hit.text):
+    spans = list(sentences(hit.text))
+    for (start, end), following in zip(spans, [*spans[1:], (0, 0)], strict=True):
         sentence = hit.text[start:end]
         said = plain(sentence)
-        own = set(terms(said))
-        if _says_nothing(sentence) or (own and len(said.split()) < _FEWEST_WORDS):
+        found = terms(said)
+        own = set(found)
+        row = sentence.startswith("|")
+        if row and _TABLE_RULE.match(hit.text[slice(*following)]):
+            # The names of the columns answer nothing, but tell what the rows below are about.
+            columns, begin = own, None
+            continue
+        if _says_nothing(sentence) or (own and max(len(said.split()), len(found)) < _FEWEST_WORDS):
             begin = None
             continue
+        begin = start if begin is None else begin
         if not own:
             # "No." says something only together with what follows.
-            begin = start if begin is None else begin
             continue
-        begin = start if begin is None else begin
-        covered = _covered(heading | own, weights)
+        covered = _covered(heading | own | (columns if row else set()), weights)
         score = covered + 0.5 * _covered(own, weights) + 0.3 * hit.score - 0.03 * position
         yield _Candidate(hit, begin, _quote_end(hit.text, begin, end), covered, score)
         begin = None
@@ -211,7 +221,9 @@ def _candidates(hit: Hit, weights: Mapping[str, float]) -> Iterator[_Candidate]:
 def _says_nothing(sentence: str) -> bool:
     """Headings, code fences, table rules, bare links and questions answer nothing."""
     question = sentence.rstrip('*_"”)').endswith("?")
-    return question or bool(_NOT_AN_ANSWER.match(sentence) or _LINK_ONLY.match(sentence))
+    return question or bool(
+        _NOT_AN_ANSWER.match(sentence) or _TABLE_RULE.match(sentence) or _LINK_ONLY.match(sentence)
+    )
 
 
 def _covered(found: set[str], weights: Mapping[str, float]) -> float:

@@ -55,15 +55,20 @@ def one_state(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
     Joins the caller's transaction when there is one.
     """
-    try:
-        con.begin()
-    except duckdb.TransactionException:
+    if _in_transaction(con):
         yield
         return
+    con.begin()
     try:
         yield
     finally:
         con.rollback()
+
+
+def _in_transaction(con: duckdb.DuckDBPyConnection) -> bool:
+    # Outside a transaction each statement has its own id. Trying to begin instead would abort the caller's.
+    first, second = (con.execute("SELECT txid_current()").fetchone() for _ in range(2))
+    return first == second
 
 
 def create(con: duckdb.DuckDBPyConnection) -> None:

@@ -37,9 +37,9 @@ SELECT chunk_id, score FROM scored ORDER BY score DESC, chunk_id LIMIT $depth
 
 _COSINE = """
 WITH compared AS (
-    SELECT text_hash,
-        round(array_cosine_similarity(
-            TRY_CAST(vector AS FLOAT[{dimension}]), $question::FLOAT[{dimension}]), 6) AS score
+    SELECT text_hash, CASE
+        WHEN len(vector) = $dimension THEN round(list_cosine_similarity(vector, $question::FLOAT[]), 6)
+    END AS score
     FROM rag.vectors WHERE embedder_digest = $digest
 )
 SELECT c.chunk_id, compared.score
@@ -167,8 +167,13 @@ def _by_keywords(
 
 def _by_vector(con: duckdb.DuckDBPyConnection, query: Query, embedder: Embedder) -> list[tuple[str, float]]:
     found: list[tuple[str, float]] = con.execute(
-        _COSINE.format(dimension=int(embedder.dimension)),
-        {"question": list(query.vector), "digest": embedder.digest, "depth": DEPTH},
+        _COSINE,
+        {
+            "question": list(query.vector),
+            "dimension": embedder.dimension,
+            "digest": embedder.digest,
+            "depth": DEPTH,
+        },
     ).fetchall()
     return found
 

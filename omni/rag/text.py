@@ -84,11 +84,13 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
     """Spans of the sentences of a passage, without surrounding white space.
 
     A line break ends a sentence only before a blank line, a list item, a heading or a table row; wrapped
-    lines of a paragraph belong together.
+    lines of a paragraph belong together, and a table row is one sentence.
     """
     start = 0
     for mark in _SENTENCE_END.finditer(text):
         if mark.group() == "\n" and not _breaks(text, mark.end()):
+            continue
+        if mark.group() != "\n" and _in_table_row(text, mark.start()):
             continue
         if mark.group() != "\n" and _ABBREVIATION.search(text[max(start, mark.end() - 8) : mark.end()]):
             continue
@@ -98,6 +100,10 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
 
 
 _NEW_BLOCK = re.compile(r"[ \t]*(?:\r?\n|#{1,6}[ \t]|>|[-*+][ \t]|\d{1,9}[.)][ \t]|\||```|~~~|\Z)")
+
+
+def _in_table_row(text: str, position: int) -> bool:
+    return text[text.rfind("\n", 0, position) + 1 : position].lstrip(" \t").startswith("|")
 
 
 def _breaks(text: str, position: int) -> bool:

@@ -63,7 +63,7 @@ def _percent(generator: np.random.Generator, days: Ints) -> Ints:
     for day, factor in ORDER_FACTORS.items():
         if factor > 1:
             sale = (days == day_index(day)) & (generator.random(len(days)) < 0.7)
-            percent[sale] = 25
+            percent[sale] = 15
     return np.asarray(percent, dtype=np.int64)
 
 

@@ -12,12 +12,18 @@ import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from omni.errors import ConfigError, TransientError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from omni.sandbox.company import Company
+    from omni.sandbox.server import Options
 
 START_SECONDS = 60.0
 """How long a child may take until it serves."""
@@ -63,41 +69,48 @@ def serve(
     Raises:
         ConfigError: unknown company or plan, absent data, port in use.
     """
-    import uvicorn
-    from starlette.applications import Starlette
-
     from omni.sandbox.company import load_company
-    from omni.sandbox.server import Options, build_app
+    from omni.sandbox.server import Options
 
     token = token or f"sandbox-{secrets.token_urlsafe(18)}"
     options = Options(token=token, faults=faults, seed=seed, plan=plan, hubspot_per_10s=hubspot_per_10s)
     loaded = load_company(company, until)
-    listener = _listen(port)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with _listen(port) as listener:
+        _run(loaded, options, listener, end_with_input=end_with_input)
+
+
+def _run(company: Company, options: Options, listener: socket.socket, *, end_with_input: bool) -> None:
+    """Serve on a socket that listens already, and say so."""
+    import uvicorn
+    from starlette.applications import Starlette
+
+    from omni.sandbox.server import build_app
+
+    ready = {"url": f"http://127.0.0.1:{listener.getsockname()[1]}", "token": options.token}
 
     @asynccontextmanager
     async def announce(_: Starlette) -> AsyncIterator[None]:
-        sys.stdout.write(json.dumps({"url": url, "token": token}) + "\n")
+        sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
         yield
 
-    app = build_app(loaded, options, announce)
+    app = build_app(company, options, announce)
     gc.collect()
     gc.freeze()
-    config = uvicorn.Config(
-        app, log_config=None, log_level="critical", access_log=False, timeout_graceful_shutdown=1
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, log_config=None, log_level="critical", access_log=False, timeout_graceful_shutdown=1
+        )
     )
-    server = uvicorn.Server(config)
     if end_with_input:
         threading.Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
-    try:
+    with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        return
 
 
 def _listen(port: int) -> socket.socket:
-    listener = socket.socket()
+    # The protocol is named because asyncio sets TCP_NODELAY only then; without it each answer waits 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
@@ -108,10 +121,10 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _stop_at_end_of_input(server: object) -> None:
+def _stop_at_end_of_input(server: uvicorn.Server) -> None:
     """Read standard input to its end, then ask the server to stop."""
     sys.stdin.buffer.read()
-    server.should_exit = True  # type: ignore[attr-defined]
+    server.should_exit = True
 
 
 @contextmanager

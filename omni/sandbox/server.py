@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -31,7 +32,6 @@ from omni.sandbox.reply import Refusal, Reply
 from omni.sandbox.shopify import ShopApi, answering_version, root_fields
 
 HUBSPOT_VERSION = "2026-09"
-SEARCHES_PER_SECOND = 5
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Handler = Callable[[Request, Any], Reply]
@@ -56,6 +56,7 @@ class Options:
     seed: int = 0
     plan: str = "enterprise"
     hubspot_per_10s: int = 190
+    searches_per_second: int = 5
 
     def __post_init__(self) -> None:
         if not 0 <= self.faults < 1:
@@ -244,7 +245,7 @@ def _shopify(state: State) -> Endpoint:
 
 def _own_routes(state: State) -> list[Route]:
     async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "ok", "pid": os.getpid()})
 
     async def stats(_: Request) -> Response:
         counts = {"requests": state.requests, "throttled": state.throttled, "faults": state.injected}
@@ -337,7 +338,7 @@ def build_app(company: Company, options: Options, lifespan: Lifespan[Starlette] 
         shop=ShopApi(company, Bucket(RESTORE_RATES[options.plan])),
         faults=Faults(options.faults, options.seed),
         window=Window(options.hubspot_per_10s, 10.0),
-        search_window=Window(SEARCHES_PER_SECOND, 1.0),
+        search_window=Window(options.searches_per_second, 1.0),
     )
     shopify = Route("/admin/api/{version}/graphql.json", _shopify(state), methods=["POST"])
     routes = [*_own_routes(state), *_hubspot_routes(state), shopify]

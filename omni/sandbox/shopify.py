@@ -28,7 +28,7 @@ from omni.sandbox.company import Company, Node
 from omni.sandbox.limits import Bucket
 from omni.sandbox.reply import Reply
 from omni.sandbox.shopify_find import Found, Rows, SearchError, page_of
-from omni.sandbox.shopify_project import Compiler, page_size, refuse
+from omni.sandbox.shopify_project import Compiler, connection_cost, page_size, refuse
 
 VERSIONS = ("2026-01", "2026-04", "2026-07", "2026-10")
 MAX_QUERY_COST = 1_000
@@ -195,10 +195,11 @@ class ShopApi:
         first = page_size(arguments)
         compiler.nested_cost = 0
         build = compiler.connection(nodes, compiler.type_of("QueryRoot", name).name)
-        per_row = 1 + compiler.nested_cost
+        nested = compiler.nested_cost
         found = self._find(key, name, arguments.get("query"), arguments["sortKey"], warnings)
         page = page_of(found, first, arguments.get("after"), reverse=arguments["reverse"])
-        return key, 2 + first * per_row, lambda: (build(page), 2 + len(page.rows) * per_row)
+        took = connection_cost(len(page.rows), nested)
+        return key, connection_cost(first, nested), lambda: (build(page), took)
 
 
 def _count(found: Found, limit: int | None) -> Node:

@@ -4,9 +4,10 @@ The selection set is compiled once per request into small functions; per node on
 The executor of graphql-core would call a resolver per field, which for a page of products takes longer than
 everything else together.
 
-Cost, in points: a connection at the root costs 2 and one point per row asked for; a connection inside a row
-one point per row and fifty of its own rows asked for; any other field at the root one point; everything else
-is free. So 250 orders with up to 50 lines each cost 502, and two such connections exceed what one query may.
+Cost, in points: a connection at the root costs 2, and one point per five rows asked for; a connection inside
+its rows one point more per five rows at the root and ten of its own; any other field at the root one point;
+everything else is free. So 250 orders with up to 50 lines each cost 2 + 50 * (1 + 5) = 302, while 250 orders
+with 250 lines each would cost 1,302 and exceed what one query may.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from graphql.type import GraphQLIncludeDirective, GraphQLSkipDirective
 from omni.sandbox.company import Node
 from omni.sandbox.shopify_find import Page, encode, page_of, whole
 
-PAGE_LIMIT, NESTED_STEP = 250, 50
+PAGE_LIMIT, ROOT_STEP, NESTED_STEP = 250, 5, 10
 
 Getter = Callable[[Node], Any]
 Fields = dict[str, list[FieldNode]]
@@ -58,7 +59,7 @@ class Compiler:
         self._fragments = fragments
         self._variables = variables
         self.nested_cost = 0
-        """Points per row of the connection at the root being compiled."""
+        """Points per step of rows of the root field being compiled."""
 
     def fields(self, selections: Iterable[SelectionNode], on: str) -> Fields:
         """Fields selected on a concrete type by answer key; fragments opened, directives heeded."""
@@ -170,6 +171,11 @@ def _page_info(page: Page) -> Node:
 
 def _edges(page: Page) -> list[Node]:
     return [{"cursor": encode(key), "node": row} for key, row in zip(page.keys, page.rows, strict=True)]
+
+
+def connection_cost(rows: int, nested_cost: int) -> int:
+    """Points of a connection at the root."""
+    return 2 + -(-rows // ROOT_STEP) * (1 + nested_cost)
 
 
 def page_size(arguments: dict[str, Any]) -> int:

@@ -125,18 +125,8 @@ def extract(
     _clear(folder)
     parts = Parts(folder, wanted, window.until, Hasher.for_tenant(tenant.tenant))
     with Http(connection, chosen.dialect) as http:
-        for notice in chosen.check(http, wanted):
-            log.warning("%s", notice)
         source_rows = _read(chosen, http, window, parts, progress)
-        chosen.check(http, wanted)  # again, in case fields changed while we read
-        log.info("%s %s: %s", vendor, stream, http.counters)
-    for column, values in parts.unknown.items():
-        if values:
-            log.warning(
-                "%s holds values its contract does not know: %s",
-                column,
-                [value[:40] for value in sorted(values)[:10]],
-            )
+    _report(parts)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in parts.rejected)
     write_atomic(folder / REJECTED, lines)
     return Staged(
@@ -166,6 +156,8 @@ def _read(
         for contract in parts.tables:
             parts.files[contract.table], parts.rows[contract.table] = [], 0
         return 0
+    for notice in vendor.check(http, parts.tables):
+        log.warning("%s", notice)
     seen: set[str] = set()
     expected = vendor.count(http, parts.tables, window)
     read = 0
@@ -177,7 +169,17 @@ def _read(
             read += parts.add(batch, whole=False)
     if not parts.parts:
         parts.add([], whole=False)
+    vendor.check(http, parts.tables)  # again, in case fields changed while we read
+    log.info("%s: %s", parts.parent, http.counters)
     return read
+
+
+def _report(parts: Parts) -> None:
+    """Tell of values that the contracts do not list; they are kept."""
+    for column, values in parts.unknown.items():
+        if values:
+            shown = [value[:40] for value in sorted(values)[:10]]
+            log.warning("%s holds values its contract does not know: %s", column, shown)
 
 
 def _distinct(

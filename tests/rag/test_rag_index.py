@@ -98,9 +98,9 @@ def test_only_changed_passages_are_embedded(con: Any, tmp_path: Path, embedder: 
     (tmp_path / "a.md").write_text(parts(6))
     (tmp_path / "b.md").write_text(parts(6))
     assert index(con, tmp_path, embedder=embedder, run_id="1").embedded == 6
-    (tmp_path / "a.md").write_text("# New part\n\nAt the top.\n\n" + parts(6).replace("subject3", "topic3"))
+    (tmp_path / "a.md").write_text(parts(6).replace("subject3", "topic3") + "\n\n# New part\n\nAt the end.")
     summary = index(con, tmp_path, embedder=embedder, run_id="2")
-    assert (counts(summary), summary.embedded, summary.chunks) == ((0, 1, 0, 1), 8, 13)
+    assert (counts(summary), summary.embedded, summary.chunks) == ((0, 1, 0, 1), 2, 13)
     (tmp_path / "a.md").rename(tmp_path / "c.md")
     summary = index(con, tmp_path, embedder=embedder, run_id="3")
     assert (counts(summary), summary.embedded) == ((1, 0, 1, 1), 0)
@@ -161,7 +161,7 @@ def test_a_failed_change_of_embedder_keeps_the_old_one(con: Any, handbook: Path,
         index(con, handbook, embedder=Broken(128), run_id="2")
     assert state(con) == before
     assert search(con, "refund", embedder=embedder)[0].path == "work/returns.md"
-    with pytest.raises(ConfigError, match=r"'hashing' \(64 dimensions\)"):
+    with pytest.raises(ConfigError, match=r"'hashing' \(512 dimensions\)"):
         search(con, "refund", embedder=HashingEmbedder(128))
 
 
@@ -276,10 +276,10 @@ def test_odd_documents(con: Any, tmp_path: Path, embedder: Any, content: str, ch
 def test_a_megabyte_of_prose(con: Any, tmp_path: Path) -> None:
     paragraph = " ".join(f"word{n % 977} follows" for n in range(70)) + ".\n\n"
     (tmp_path / "long.md").write_text("# Long\n\n" + paragraph * (1_000_000 // len(paragraph)))
-    summary = index(con, tmp_path, embedder=HashingEmbedder(64), run_id="1")
+    summary = index(con, tmp_path, embedder=HashingEmbedder(), run_id="1")
     assert summary.chunks > 800
     assert summary.embedded < 5  # the paragraphs repeat, and equal passages share a vector
-    assert len(search(con, "word13", embedder=HashingEmbedder(64))) == 5
+    assert len(search(con, "word13", embedder=HashingEmbedder())) == 5
 
 
 def test_readers_see_one_state_while_a_reindex_runs(tmp_path: Path, embedder: Any) -> None:
@@ -301,7 +301,7 @@ def test_readers_see_one_state_while_a_reindex_runs(tmp_path: Path, embedder: An
             try:
                 with con.cursor() as reader:
                     while not done.is_set():
-                        hits = search(reader, "the shared answer", embedder=HashingEmbedder(64), k=12)
+                        hits = search(reader, "the shared answer", embedder=HashingEmbedder(), k=12)
                         assert len(hits) == 12
                         seen.append({hit.text.split("version")[1] for hit in hits})
             except BaseException as error:
@@ -337,7 +337,7 @@ class Dying(HashingEmbedder):
         return super().embed(texts)
 
 with duckdb.connect(sys.argv[1]) as con:
-    index(con, Path(sys.argv[2]), embedder=Dying(64), run_id="killed")
+    index(con, Path(sys.argv[2]), embedder=Dying(), run_id="killed")
 """
 
 

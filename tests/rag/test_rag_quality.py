@@ -78,7 +78,7 @@ def test_handbook_refuses_questions_of_another_field() -> None:
     embedder = HashingEmbedder(64)
     with duckdb.connect() as con:
         index(con, pages, embedder=embedder, run_id="1")
-        answers = [ask(con, json.loads(line)["text"], embedder=embedder) for line in lines[::8]]
+        answers = [ask(con, json.loads(line)["text"], embedder=embedder) for line in lines[::16]]
     assert not any(answer.supported for answer in answers)
 
 
@@ -88,8 +88,7 @@ def _ndcg(ranked: list[str], relevant: set[str]) -> float:
     return got / sum(gains[: len(relevant)])
 
 
-@pytest.mark.parametrize(("weight", "floor"), [(0.0, 0.38), (None, 0.385)])
-def test_cranfield(tmp_path: Path, weight: float | None, floor: float) -> None:
+def test_cranfield(tmp_path: Path) -> None:
     """nDCG@10 over all 225 queries; measured BM25 0.3841 (bm25s, stemmed: 0.3824), hybrid 0.3895."""
     data = _data("cranfield")
     for line in (data / "corpus.jsonl").read_text().splitlines():
@@ -99,14 +98,19 @@ def test_cranfield(tmp_path: Path, weight: float | None, floor: float) -> None:
     for line in (data / "qrels" / "test.tsv").read_text().splitlines()[1:]:
         query, name, _ = line.split("\t")
         relevant[query].add(name)
+    queries = [json.loads(line) for line in (data / "queries.jsonl").read_text().splitlines()]
     embedder = HashingEmbedder()
-    config = IndexConfig(chunks=ChunkConfig(6000, 6000), vector_weight=weight)
-    scores = []
+    measured = {}
     with duckdb.connect() as con:
-        index(con, tmp_path, embedder=embedder, run_id="1", config=config)
-        for line in (data / "queries.jsonl").read_text().splitlines():
-            query = json.loads(line)
-            hits = search(con, query["text"], embedder=embedder, k=10)
-            scores.append(_ndcg([hit.path.removesuffix(".txt") for hit in hits], relevant[query["_id"]]))
-    assert len(scores) == 225
-    assert sum(scores) / len(scores) >= floor
+        for weight in (0.0, None):
+            config = IndexConfig(chunks=ChunkConfig(6000, 6000), vector_weight=weight)
+            index(con, tmp_path, embedder=embedder, run_id="1", config=config)
+            scores = []
+            for query in queries:
+                hits = search(con, query["text"], embedder=embedder, k=10)
+                names = [hit.path.removesuffix(".txt") for hit in hits]
+                scores.append(_ndcg(names, relevant[query["_id"]]))
+            measured[weight] = sum(scores) / len(scores)
+    assert len(queries) == 225
+    assert measured[0.0] >= 0.380
+    assert measured[None] >= 0.386

@@ -30,7 +30,7 @@ QUESTIONS = [
     ("Auszahlung von Überstunden", "work/überstunden.md"),
     ("加班 批准", "work/überstunden.md"),
     ("propose a change of the handbook", "welcome.md"),
-    ("buisness clas fligths", "people/expenses.md"),
+    ("buisness class fligths", "people/expenses.md"),
 ]
 
 
@@ -148,4 +148,4 @@ def test_without_an_index_the_message_says_what_to_do(con: Any, indexed: Any, em
             search(indexed, "refund", embedder=embedder, k=k)
     indexed.execute("UPDATE rag.manifest SET analyzer = 'older'")
     with pytest.raises(ConfigError, match="another version"):
-        search(indexed, "refund", embedder=HashingEmbedder(64))
+        search(indexed, "refund", embedder=HashingEmbedder())

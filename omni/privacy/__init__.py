@@ -1,0 +1,1 @@
+"""Whose data is where, and what is done about it."""
