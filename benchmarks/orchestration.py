@@ -66,9 +66,9 @@ def child_direct(company: str) -> dict[str, float]:
             label: str,
             *args: Any,
             after: Iterable[Any] = (),
-            whatever_happens: bool = False,
+            regardless_of: Iterable[Any] = (),
         ) -> Any:
-            needed = list(after)
+            needed = [*after, *regardless_of]
 
             def call() -> Any:
                 for future in needed:

@@ -26,8 +26,8 @@ def stages(run: Run) -> None:
     published = publishing.publish_all(
         run, [*loads.values(), *indexed, *built.values(), *rolled.values(), *results]
     )
-    publishing.publish_dashboards(run, published)
-    publishing.report_compliance(run, published)
+    reported = publishing.report_compliance(run, published)
+    publishing.publish_dashboards(run, published, [reported])
 
 
 @flow(name="nightly", flow_run_name="night of {tenant}", task_runner=RUNNER)

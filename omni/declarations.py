@@ -13,8 +13,8 @@ from pathlib import Path
 import duckdb
 
 from omni import tenancy
+from omni.bi.board import load_board
 from omni.bi.daily import rollup_models
-from omni.bi.dashboards import load_dashboards
 from omni.bi.metrics import load_metrics
 from omni.bi.metrics import validate as validate_metrics
 from omni.errors import ConfigError, SchemaError
@@ -69,7 +69,7 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
         "metrics": len(metrics),
         "experiments": len(experiments),
         "predictions": len(predictions),
-        "dashboards": len(load_dashboards(data / "dashboards", metrics)),
+        "dashboards": len([load_board(path, metrics) for path in (data / "dashboards").glob("*.yml")]),
         "tenants": len(tenants),
     }
 

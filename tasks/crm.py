@@ -36,7 +36,7 @@ def read_stream(tenant: str, vendor: str, stream: str, run_id: str, full: bool) 
         folder=owner.home / "staged" / run_id / f"{vendor}-{stream}",
         progress=lambda rows: emit(Progress(STAGE, label, "running", rows=rows)),
     )
-    return {"folder": str(staged.folder), "rows": sum(staged.rows.values()), "rejected": staged.rejected}
+    return {"folder": str(staged.folder), "read": sum(staged.rows.values()), "rejected": staged.rejected}
 
 
 @step(STAGE, "load {vendor} {stream}")
@@ -50,7 +50,7 @@ def load_stream(tenant: str, vendor: str, stream: str, handle: Handle) -> Handle
         "vendor": vendor,
         "stream": stream,
         "rows": sum(table.changed for table in loaded),
-        "read": handle["rows"],
+        "read": handle["read"],
         "rejected": staged.rejected,
         "source_rows": staged.source_rows,
         "tables": {

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from omni import tenancy
-from omni.rag.embed import hashing
+from omni.rag.embed import HashingEmbedder
 from omni.rag.index import index
 from omni.sandbox.company import documents_of
 from omni.settings import settings
@@ -35,7 +35,7 @@ def index_folder(tenant: str, run_id: str) -> Handle:
     if folder is None:
         return {"rows": 0, "note": "the tenant declares no documents"}
     with open_warehouse(owner) as warehouse, warehouse.cursor() as con:
-        summary = index(con, folder, embedder=hashing(), run_id=run_id)
+        summary = index(con, folder, embedder=HashingEmbedder(), run_id=run_id)
     return asdict(summary) | {"rows": summary.added + summary.changed + summary.removed}
 
 

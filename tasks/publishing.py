@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from omni import tenancy
 from omni.bi.dashboards import publish as draw
 from omni.bi.metrics import metrics
 from omni.compliance.report import report
+from omni.tenancy import Tenant
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.publish import open_snapshot, publish
 from tasks.policy import Handle, step
 from tasks.run import Run, Step
 
 SNAPSHOT, DASHBOARDS, COMPLIANCE = "publish", "dashboards", "compliance"
+
+
+def report_folder(tenant: Tenant) -> Path:
+    """Where the tenant's compliance report lies."""
+    return tenant.home / "compliance"
 
 
 @step(SNAPSHOT, "snapshot")
@@ -33,8 +40,9 @@ def publish_snapshot(tenant: str) -> Handle:
 def draw_dashboard(tenant: str) -> Handle:
     """Draw the dashboard from the snapshot."""
     owner = tenancy.get(tenant)
+    evidence = report_folder(owner) / "report.json"
     with open_snapshot(owner) as con:
-        dashboard = draw(con, owner, owner.home / "dashboards", metrics=metrics())
+        dashboard = draw(con, owner, owner.home / "dashboards", metrics=metrics(), compliance=evidence)
     return {"rows": 0, "path": str(dashboard.path), "panels": dashboard.panels, "bytes": dashboard.bytes}
 
 
@@ -43,7 +51,7 @@ def write_report(tenant: str) -> Handle:
     """Collect the evidence and write the report."""
     owner = tenancy.get(tenant)
     with open_warehouse(owner) as warehouse, open_snapshot(owner) as con, warehouse.cursor() as raw:
-        written = report(con, owner, owner.home / "compliance", raw=raw)
+        written = report(con, owner, report_folder(owner), raw=raw)
     return {
         "rows": 0,
         "passed": written.passed,
@@ -56,14 +64,14 @@ def write_report(tenant: str) -> Handle:
 
 def publish_all(run: Run, after: Iterable[Step]) -> Step:
     """Submit the snapshot; it shows the last good state of whatever failed."""
+    return run.submit(SNAPSHOT, publish_snapshot, "snapshot", run.tenant.tenant, regardless_of=after)
+
+
+def publish_dashboards(run: Run, published: Step, reported: Iterable[Step] = ()) -> Step:
+    """Submit the dashboard; it shows the last compliance report there is."""
     return run.submit(
-        SNAPSHOT, publish_snapshot, "snapshot", run.tenant.tenant, after=after, whatever_happens=True
+        DASHBOARDS, draw_dashboard, "overview", run.tenant.tenant, after=[published], regardless_of=reported
     )
-
-
-def publish_dashboards(run: Run, published: Step) -> Step:
-    """Submit the dashboard."""
-    return run.submit(DASHBOARDS, draw_dashboard, "overview", run.tenant.tenant, after=[published])
 
 
 def report_compliance(run: Run, published: Step) -> Step:

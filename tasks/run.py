@@ -87,7 +87,7 @@ class Run:
         label: str,
         *args: Any,
         after: Iterable[Step] = (),
-        whatever_happens: bool = False,
+        regardless_of: Iterable[Step] = (),
     ) -> Step:
         """Submit a step.
 
@@ -97,11 +97,14 @@ class Run:
             label: its name in progress and summary; equals the task's own template.
             args: handles for the task; a Step stands for its result.
             after: steps that must be done first.
-            whatever_happens: wait for `after`, but run also if some of them failed.
+            regardless_of: steps to wait for, whatever becomes of them.
         """
         needed = tuple(after)
         emit(Progress(stage, label, "planned"))
-        futures = [allow_failure(s.future) if whatever_happens else s.future for s in needed]
+        futures = [
+            *(needs.future for needs in needed),
+            *(allow_failure(ends.future) for ends in regardless_of),
+        ]
         values = [arg.future if isinstance(arg, Step) else arg for arg in args]
         step = Step(stage, label, needed, task.submit(*values, wait_for=futures))
         self.steps.append(step)

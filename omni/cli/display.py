@@ -70,7 +70,7 @@ class Board:
             stage = self.stages.setdefault(event.stage, Stage())
             if event.state == "running" and stage.started is None:
                 stage.started = time.monotonic()
-            if event.rows:
+            if event.rows or event.state == "done":
                 stage.rows[event.step] = event.rows
             if event.state == "planned" and event.step in stage.steps:
                 return

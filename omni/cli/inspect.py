@@ -126,7 +126,7 @@ def check_declarations() -> None:
 
 def serve(company: str, port: int, faults: float, seed: int, until: str | None) -> None:
     """Serve the sandbox in this process."""
-    from omni.sandbox.server import serve as run_server
+    from omni.sandbox.process import serve as run_server
 
     try:
         day = date.fromisoformat(until) if until else None

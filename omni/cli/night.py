@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
-import logging
 import os
 from typing import Any
 
@@ -49,6 +48,9 @@ def run_flow(
     tenants = [tenancy.get(company) for company in companies]
     console = Console(stderr=as_json)
     apply_environment()
+    if not verbose:
+        # The terminal belongs to the display; the logs still go to the server.
+        os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
     if not quiet:
         console.print("Looking for a Prefect server …", style="dim")
     good = True
@@ -57,7 +59,7 @@ def run_flow(
         if not quiet:
             console.print(_where(prefect, ephemeral=ephemeral), highlight=False)
         for tenant in tenants:
-            summary = _run(name, prefect, tenant, console, full=full, quiet=quiet or as_json, verbose=verbose)
+            summary = _run(name, prefect, tenant, console, full=full, quiet=quiet or as_json)
             good = good and summary["status"] == "done"
             if as_json:
                 typer.echo(json.dumps(summary, indent=1))
@@ -75,7 +77,7 @@ def _where(prefect: Server, *, ephemeral: bool) -> str:
 
 
 def _run(
-    name: str, prefect: Server, tenant: Tenant, console: Console, *, full: bool, quiet: bool, verbose: bool
+    name: str, prefect: Server, tenant: Tenant, console: Console, *, full: bool, quiet: bool
 ) -> dict[str, Any]:
     flow = getattr(importlib.import_module(f"flows.{name}"), name)
     parameters: dict[str, Any] = {"tenant": tenant.tenant}
@@ -83,8 +85,6 @@ def _run(
         if "full" not in flow.parameters.properties:
             raise ConfigError(f"Flow {name} takes no --full: it always works on what changed")
         parameters["full"] = True
-    if not verbose:
-        _no_console_logs()
     with display(console, f"{name} of {tenant.title}", quiet=quiet):
         state = flow(**parameters, return_state=True)
     run_id = state.state_details.flow_run_id
@@ -94,11 +94,3 @@ def _run(
         prefect.expect(run_id, summary["tasks"])
         return summary
     return {"flow": name, "tenant": tenant.tenant, "status": "failed", "error": state.message, "stages": {}}
-
-
-def _no_console_logs() -> None:
-    """Leave the terminal to the display; the logs still go to the server."""
-    for logger in ("prefect", "prefect.flow_runs", "prefect.task_runs", "omni"):
-        for handler in logging.getLogger(logger).handlers:
-            if handler.__class__.__name__ == "PrefectConsoleHandler":
-                handler.setLevel(logging.CRITICAL + 1)

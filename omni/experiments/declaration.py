@@ -59,8 +59,9 @@ class Experiment(Declaration):
     @property
     def columns(self) -> list[str]:
         """Every column the experiment reads, sorted."""
-        named = {outcome.column for outcome in self.outcomes} | {self.crossover, self.complete} - {None}
-        return sorted({"experiment", "unit_id", "variant", "sent_at", *filter(None, named)})
+        optional = [name for name in (self.crossover, self.complete) if name]
+        outcomes = [outcome.column for outcome in self.outcomes]
+        return sorted({"experiment", "unit_id", "variant", "sent_at", *outcomes, *optional})
 
     @property
     def variants(self) -> list[str]:

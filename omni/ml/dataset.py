@@ -68,7 +68,7 @@ def split(frame: pl.DataFrame, prediction: Prediction) -> Split:
     known = frame.filter(pl.col(prediction.label).is_not_null()).sort(prediction.time, prediction.entity)
     if known.height < prediction.min_rows:
         raise TerminalError(
-            f"{prediction.name}: {known.height} rows of {prediction.features} have a known "
+            f"{prediction.name}: {known.height} rows of {prediction.table} have a known "
             f"{prediction.label}, {prediction.min_rows} are needed. Wait for more labels or lower min_rows."
         )
     time = pl.col(prediction.time).cast(pl.Date)
@@ -107,7 +107,7 @@ def usable_columns(train: pl.DataFrame, prediction: Prediction) -> Columns:
         kind = train.schema[name]
         if kind != pl.Null and not (_is_text(kind) or kind.is_numeric() or kind == pl.Boolean):
             raise SchemaError(
-                f"{prediction.features}.{name} is {kind}, which cannot be a feature. Derive a number or a "
+                f"{prediction.table}.{name} is {kind}, which cannot be a feature. Derive a number or a "
                 f"category from it, or list it under exclude of prediction {prediction.name}."
             )
         if train[name].n_unique() < 2:
@@ -118,7 +118,7 @@ def usable_columns(train: pl.DataFrame, prediction: Prediction) -> Columns:
             numeric.append(name)
     if not categorical and not numeric:
         raise TerminalError(
-            f"{prediction.name}: no column of {prediction.features} varies, nothing to learn from."
+            f"{prediction.name}: no column of {prediction.table} varies, nothing to learn from."
         )
     return Columns(tuple(categorical), tuple(numeric), tuple(dropped))
 
@@ -164,19 +164,19 @@ def _check(frame: pl.DataFrame, prediction: Prediction) -> None:
     missing = [name for name in roles if name not in frame.columns]
     if missing:
         raise SchemaError(
-            f"{prediction.features} lacks {', '.join(missing)}, which prediction {prediction.name} needs."
+            f"{prediction.table} lacks {', '.join(missing)}, which prediction {prediction.name} needs."
         )
     if frame.schema[prediction.label] != pl.Boolean:
         raise SchemaError(
-            f"{prediction.features}.{prediction.label} is {frame.schema[prediction.label]}, expected Boolean."
+            f"{prediction.table}.{prediction.label} is {frame.schema[prediction.label]}, expected Boolean."
         )
     if frame.schema[prediction.time] not in (pl.Date, pl.Datetime):
         raise SchemaError(
-            f"{prediction.features}.{prediction.time} is {frame.schema[prediction.time]}, expected a date."
+            f"{prediction.table}.{prediction.time} is {frame.schema[prediction.time]}, expected a date."
         )
     for name in (prediction.entity, prediction.time):
         if frame[name].null_count():
-            raise SchemaError(f"{prediction.features}.{name} is null in {frame[name].null_count()} rows.")
+            raise SchemaError(f"{prediction.table}.{name} is null in {frame[name].null_count()} rows.")
     twice = frame.height - frame[prediction.entity].n_unique()
     if twice:
-        raise SchemaError(f"{prediction.features}.{prediction.entity} is not unique: {twice} rows too many.")
+        raise SchemaError(f"{prediction.table}.{prediction.entity} is not unique: {twice} rows too many.")

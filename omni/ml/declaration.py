@@ -30,12 +30,13 @@ class Gate(Declaration):
 
 
 class Prediction(Declaration):
-    """One binary prediction, one row of the table `features` per entity."""
+    """One binary prediction, one row of `table` per entity."""
 
     name: str = Field(pattern=r"^[a-z]\w*$")
     title: str
     owner: str
-    features: str = Field(pattern=r"^[a-z]\w*\.[a-z]\w*$", description="table, schema.name")
+    table: str = Field(pattern=r"^[a-z]\w*\.[a-z]\w*$", description="schema.name of the features")
+    scores: str = Field(pattern=r"^[a-z]\w*\.[a-z]\w*$", description="schema.name of where scores go")
     entity: str = Field(pattern=COLUMN, description="column that identifies a row")
     time: str = Field(pattern=COLUMN, description="column with the day at which the features were known")
     label: str = Field(

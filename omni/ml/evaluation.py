@@ -129,7 +129,7 @@ def refuse_leaks(aucs: dict[str, float], prediction: Prediction) -> None:
     leaks = [f"{name} (AUC {auc:.3f})" for name, auc in sorted(aucs.items()) if auc > LEAK_AUC]
     if leaks:
         raise SchemaError(
-            f"{prediction.features} gives {prediction.label} away in {', '.join(leaks)}: no honest feature "
+            f"{prediction.table} gives {prediction.label} away in {', '.join(leaks)}: no honest feature "
             f"ranks later rows above {LEAK_AUC} by itself. Take it out of the table, or list it under "
             f"exclude of prediction {prediction.name}."
         )

@@ -13,6 +13,8 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from importlib import metadata
@@ -21,7 +23,7 @@ from typing import Any
 
 import polars as pl
 
-from omni.errors import OmniError, StorageError, TerminalError
+from omni.errors import StorageError, TerminalError, TransientError
 from omni.ml.classifier import Model, Trained, probabilities
 from omni.ml.dataset import Columns, matrix
 from omni.ml.evaluation import paired_gain, roc_auc
@@ -97,7 +99,12 @@ class Registry:
 
         Raises:
             StorageError: the state folder cannot be written.
+            TransientError: the registry does not answer.
         """
+        with _answering():
+            return self._log(trained, name, fingerprint)
+
+    def _log(self, trained: Trained, name: str, fingerprint: str) -> Version:
         client = self._client()
         _register_name(client, name)
         for found in client.search_model_versions(f"name='{name}'"):
@@ -132,7 +139,14 @@ class Registry:
         It needs the gate's `min_value` on its holdout and, where there is a champion, a gain over it that
         exceeds `min_gain` at the lower end of the interval, both on the holdout's rows that neither has
         seen in training.
+
+        Raises:
+            TransientError: the registry does not answer.
         """
+        with _answering():
+            return self._promote(version, trained)
+
+    def _promote(self, version: Version, trained: Trained) -> Promotion:
         client = self._client()
         known = client.get_model_version(version.name, str(version.version)).tags
         current = _alias(client, version.name, "champion")
@@ -161,10 +175,12 @@ class Registry:
 
         Raises:
             TerminalError: its files are missing or cannot be read by the installed packages.
+            TransientError: the registry does not answer.
         """
-        client = self._client()
-        number = _alias(client, name, "champion")
-        return None if number is None else self._load(client, name, number)
+        with _answering():
+            client = self._client()
+            number = _alias(client, name, "champion")
+            return None if number is None else self._load(client, name, number)
 
     @property
     def _remote(self) -> bool:
@@ -219,20 +235,16 @@ class Registry:
             champion = self._load(client, version.name, current)
             through = client.get_model_version(version.name, str(current)).tags.get("trained_through", "")
             return _compare(trained, champion.model, date.fromisoformat(through), current)
-        except (OmniError, ValueError) as error:
+        except (TerminalError, ValueError) as error:
             return True, f"champion {current} cannot be compared: {error} Challenger has {value:.4f}"
 
     def _load(self, client: Any, name: str, number: int) -> Champion:
-        import mlflow.artifacts
         import mlflow.models
         import skops.io  # type: ignore[import-untyped, unused-ignore]
 
         found = client.get_model_version(name, str(number))
-        location = found.source
         try:
-            if location.startswith("models:/"):
-                location = client.get_logged_model(location.removeprefix("models:/")).artifact_location
-            folder = Path(mlflow.artifacts.download_artifacts(location, tracking_uri=self.tracking_uri))
+            folder = self._files(client, found.source)
             card = mlflow.models.Model.load(str(folder)).metadata
             estimator = skops.io.load(folder / "model.skops", trusted=TRUSTED_TYPES)
             model = Model(
@@ -241,6 +253,8 @@ class Registry:
                 columns=Columns(tuple(card["categorical"]), tuple(card["numeric"]), tuple(card["dropped"])),
                 estimator=estimator,
             )
+        except TransientError:
+            raise
         # A stored model fails in as many ways as there are packages in it.
         except Exception as error:
             raise TerminalError(
@@ -249,9 +263,41 @@ class Registry:
             ) from error
         return Champion(model, Version(name, number, found.tags.get("fingerprint", "")))
 
+    def _files(self, client: Any, source: str) -> Path:
+        """A version's files, fetched if the registry is remote."""
+        from mlflow.artifacts import download_artifacts
+
+        location = source
+        if source.startswith("models:/"):
+            location = client.get_logged_model(source.removeprefix("models:/")).artifact_location
+        try:
+            return Path(download_artifacts(location, tracking_uri=self.tracking_uri))
+        except Exception as error:
+            if not self._remote:
+                raise
+            raise TransientError(
+                f"Cannot fetch a model's files from the registry ({type(error).__name__})."
+            ) from error
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Turn MLflow's ways of saying that a server or a database is busy or away into `TransientError`."""
+    mlflow = _quiet_mlflow()
+    try:
+        yield
+    except mlflow.MlflowException as error:
+        if error.error_code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"):
+            raise
+        raise TransientError(
+            f"The model registry does not answer ({error.error_code}). Is the server of OMNI_TRACKING_URI up?"
+        ) from error
+
 
 def _quiet_mlflow() -> Any:
-    """MLflow, imported so that it neither reports usage nor talks."""
+    """MLflow, imported so that it neither reports usage nor talks, and gives up on a server in seconds."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"

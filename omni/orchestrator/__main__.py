@@ -15,6 +15,7 @@ from omni.orchestrator.server import server, status, stop
 
 def _lines(command: str) -> list[str]:
     if command == "env":
+        environment.prepare_home()
         return [f"export {name}={shlex.quote(value)}" for name, value in environment.environment().items()]
     if command == "start":
         with server(ephemeral=False) as running:

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from omni.errors import ConfigError
+from omni.errors import ConfigError, StorageError
 from omni.settings import PROJECT, settings
 
 SETTINGS_FILE = PROJECT / "prefect.toml"
@@ -85,8 +85,28 @@ def environment() -> dict[str, str]:
     return {name: os.environ.get(name) or value for name, value in sorted(ours.items())}
 
 
+def prepare_home() -> None:
+    """Make the folder of Prefect's state; Prefect itself does not make its parents, and then has no database.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        home().mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot create {home()}: {error.strerror}. Set OMNI_HOME to a writable folder."
+        ) from error
+
+
 def apply_environment() -> None:
-    """Set the variables of `environment` in this process. Call it before Prefect is imported."""
+    """Set the variables of `environment` in this process. Call it before Prefect is imported.
+
+    Raises:
+        ConfigError: the project's prefect.toml cannot be read.
+        StorageError: the folder of Prefect's state cannot be made.
+    """
+    prepare_home()
     wanted = environment()
     changed = [name for name, value in wanted.items() if os.environ.get(name) != value]
     os.environ.update(wanted)

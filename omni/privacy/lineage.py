@@ -29,8 +29,10 @@ _NOT_THE_VALUE = (
     exp.Count,
     exp.ApproxDistinct,
     exp.Length,
-    exp.Filter,
 )
+
+_BEYOND_TRACING = (exp.Columns, exp.Pivot)
+"""Make columns out of patterns or values: then every column counts as holding everything."""
 
 
 @dataclass
@@ -61,13 +63,16 @@ def carried_columns(
         owner, _, name = table.partition(".")
         nested.setdefault(owner, {})[name] = columns
     try:
-        full = qualify(query.copy(), schema=nested, dialect="duckdb", validate_qualify_columns=False)
+        full: exp.Expr = qualify(
+            query.copy(), schema=nested, dialect="duckdb", validate_qualify_columns=False
+        )
         scope = build_scope(full)
     except SqlglotError:
-        scope = None
-    if scope is None:
+        full, scope = query, None
+    if scope is None or next(full.find_all(*_BEYOND_TRACING), None):
         everything = _everything(query, known)
-        return {name: dict(everything) for name in query.named_selects} if everything else {}
+        names = [*query.named_selects, *sorted({column for _, column in everything})]
+        return {name: dict(everything) for name in names if name not in ("", "*")} if everything else {}
     return {name: origins for name, origins in _outputs(scope, _Trace(known)).items() if origins}
 
 
@@ -115,7 +120,9 @@ def _origins(projection: exp.Expr, scope: Scope, trace: _Trace) -> Carried:
         if _changes_meaning(column, projection):
             origins = dict.fromkeys(origins, "computed")
         _merge(found, origins)
-    if next(projection.find_all(exp.Star), None) and not next(projection.find_all(exp.Count), None):
+    whole_row = next(projection.find_all(exp.TableColumn), None)
+    star = next(projection.find_all(exp.Star), None) and not next(projection.find_all(exp.Count), None)
+    if whole_row or star:
         _merge(found, _everything(scope.expression, trace.known))
     return found
 
@@ -138,8 +145,13 @@ def _lookup(column: exp.Column, scope: Scope, trace: _Trace) -> Carried:
 
 
 def _of_source(source: exp.Table | Scope, column: str, trace: _Trace) -> Carried:
-    if isinstance(source, Scope):
+    if isinstance(source, Scope) and isinstance(source.expression, exp.Query):
         return dict(_outputs(source, trace).get(column, {}))
+    if isinstance(source, Scope):  # UNNEST and the like: whatever goes in may come out
+        found: Carried = {}
+        for inner in source.expression.find_all(exp.Column):
+            _merge(found, _lookup(inner, source.parent or source, trace))
+        return found
     return dict(trace.known.get(f"{source.db}.{source.name}", {}).get(column, {}))
 
 

@@ -99,7 +99,7 @@ def index(
     config: IndexConfig | None = None,
     allow_empty: bool = False,
 ) -> IndexSummary:
-    """Make the index equal to the folder.
+    """Make the index equal to the folder; after any error the old index is whole and answers.
 
     Args:
         con: a connection to the tenant's warehouse, outside any transaction; the only writer.
@@ -112,7 +112,6 @@ def index(
     Raises:
         ConfigError: the folder is missing, or the configuration is wrong.
         SourceError: the folder is empty (see `allow_empty`) or the embedder's answer is unusable.
-        TransientError: the embedder is unreachable; the old index still answers.
     """
     started = time.monotonic()
     config = config or IndexConfig()

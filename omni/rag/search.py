@@ -72,7 +72,6 @@ class Query:
 
 @dataclass(frozen=True)
 class _Manifest:
-    dimension: int
     k1: float
     b: float
     vector_weight: float
@@ -145,7 +144,7 @@ def _manifest(con: duckdb.DuckDBPyConnection, embedder: Embedder) -> _Manifest:
             f"The index was built with embedder {name!r} ({dimension} dimensions), but the question would "
             f"use {embedder.name!r} ({embedder.dimension}). Use the same one, or index the documents again."
         )
-    return _Manifest(dimension, k1, b, vector_weight)
+    return _Manifest(k1, b, vector_weight)
 
 
 def _by_keywords(

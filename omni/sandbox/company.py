@@ -41,7 +41,7 @@ class CrmRecord:
     """One CRM object. Times are milliseconds since the epoch (UTC)."""
 
     id: str
-    properties: dict[str, str | None]
+    properties: dict[str, str | None] = field(repr=False)
     created_ms: int
     updated_ms: int
     archived_ms: int | None = None
@@ -53,7 +53,7 @@ class CrmObjects:
 
     name: str
     properties: tuple[Property, ...]
-    records: tuple[CrmRecord, ...]
+    records: tuple[CrmRecord, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Shop:
 
     name: str
     currency: str
-    customers: tuple[Node, ...]
-    products: tuple[Node, ...]
-    orders: tuple[Node, ...]
+    customers: tuple[Node, ...] = field(repr=False)
+    products: tuple[Node, ...] = field(repr=False)
+    orders: tuple[Node, ...] = field(repr=False)
 
 
 class Anomaly(NamedTuple):
@@ -113,7 +113,7 @@ class Company:
     name: str
     timezone: str
     crm: Mapping[str, CrmObjects]
-    associations: Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]
+    associations: Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]] = field(repr=False)
     shop: Shop
     documents: Path | None
     truth: Truth = field(default_factory=Truth)
@@ -172,6 +172,16 @@ def known_companies() -> tuple[str, ...]:
     return ("demo", "olist")
 
 
+def check_known(name: str) -> None:
+    """Refuse names of companies there are none of.
+
+    Raises:
+        ConfigError: unknown name; the message lists the known ones.
+    """
+    if name not in known_companies():
+        raise ConfigError(f"Unknown company {name!r}. Known ones: {', '.join(known_companies())}.")
+
+
 def load_company(name: str, until: date | None = None) -> Company:
     """Build a company as of the end of a UTC day.
 
@@ -182,12 +192,11 @@ def load_company(name: str, until: date | None = None) -> Company:
     Raises:
         ConfigError: unknown name, or the real data set it needs is absent.
     """
-    if name == "demo":
-        from omni.sandbox import demo
-
-        return demo.build(until)
+    check_known(name)
     if name == "olist":
         from omni.sandbox import olist
 
         return olist.build(until)
-    raise ConfigError(f"Unknown company {name!r}. Known ones: {', '.join(known_companies())}.")
+    from omni.sandbox import demo
+
+    return demo.build(until)

@@ -23,9 +23,9 @@ ORDER_FACTORS = {
     date(2025, 6, 13): 3.8,
     date(2025, 11, 28): 3.6,
     date(2026, 7, 10): 3.5,
-    date(2025, 10, 7): 0.06,
-    date(2026, 3, 10): 0.05,
-    date(2026, 10, 13): 0.06,
+    date(2025, 10, 7): 0.02,
+    date(2026, 3, 10): 0.02,
+    date(2026, 10, 13): 0.02,
 }
 """Promotions (above 1) and outages of the shop (below 1): factor on the day's expected number of orders."""
 

@@ -17,7 +17,7 @@ from omni.sandbox.demo_leads import Leads
 
 CAMPAIGN = "spring_mail"
 ARMS = ("control", "treatment")
-CAUSED = (0.03, 0.10)
+CAUSED = (0.03, 0.12)
 """Probability, per arm, that the series causes an order within the window."""
 OPENED, CLICKED = (0.34, 0.43), (0.16, 0.22)
 """Probability, per arm, that an e-mail is opened, and that an opened one is clicked."""

@@ -18,11 +18,11 @@ from datetime import date
 from typing import IO, TYPE_CHECKING
 
 from omni.errors import ConfigError, TransientError
+from omni.sandbox.company import Company, check_known, load_company
 
 if TYPE_CHECKING:
     import uvicorn
 
-    from omni.sandbox.company import Company
     from omni.sandbox.server import Options
 
 START_SECONDS = 60.0
@@ -69,7 +69,6 @@ def serve(
     Raises:
         ConfigError: unknown company or plan, absent data, port in use.
     """
-    from omni.sandbox.company import load_company
     from omni.sandbox.server import Options
 
     token = token or f"sandbox-{secrets.token_urlsafe(18)}"
@@ -145,6 +144,7 @@ def running(
         ConfigError: unknown company or plan, or the company's data are absent.
         TransientError: the child did not answer in time or died while starting.
     """
+    check_known(company)
     command = [sys.executable, "-m", "omni.sandbox", "--company", company, "--end-with-input"]
     command += ["--faults", str(faults), "--seed", str(seed), "--plan", plan]
     command += ["--hubspot-per-10s", str(hubspot_per_10s)]

@@ -86,7 +86,7 @@ class State:
 class CutResponse(Response):
     """Promises its whole body, sends half and lets the server close the connection."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Send the answer's first half."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         half = bytes(self.body[: len(self.body) // 2])

@@ -96,7 +96,7 @@ def test_a_lasting_change_is_one_alert_not_one_a_day() -> None:
 
 
 @given(st.integers(0, 50), st.integers(150, 299))
-@hypothesis_settings(max_examples=15, deadline=None)
+@hypothesis_settings(max_examples=8, deadline=None)
 def test_later_days_do_not_change_a_verdict(seed: int, cut: int) -> None:
     values, _ = inject(orders(seed, size=300), seed)
     whole = detect(frame(values))
@@ -105,7 +105,7 @@ def test_later_days_do_not_change_a_verdict(seed: int, cut: int) -> None:
 
 
 @given(st.integers(0, 50), st.floats(1e-3, 1e6))
-@hypothesis_settings(max_examples=15, deadline=None)
+@hypothesis_settings(max_examples=8, deadline=None)
 def test_the_unit_of_money_does_not_matter(seed: int, factor: float) -> None:
     values, _ = inject(orders(seed, size=300), seed)
     money = values * 19.99 + 0.005

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import subprocess
 import sys
 import time
@@ -15,8 +16,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from omni.errors import StorageError, TerminalError
-from omni.ml import Gate, Prediction, Promotion, Registry, Trained, score, train
+from omni.errors import StorageError, TerminalError, TransientError
+from omni.ml import Gate, Prediction, Promotion, Registry, Trained, Version, score, train
 from omni.settings import settings
 
 Open = Callable[[], Registry]
@@ -210,6 +211,23 @@ def test_state_that_cannot_be_written_is_said(tmp_path: Path, trained: Trained) 
     registry = Registry(f"sqlite:///{tmp_path}/file/mlflow.db", tmp_path / "file" / "models")
     with pytest.raises(StorageError, match="Cannot write the model registry"):
         registry.log(trained, NAME, "x")
+
+
+def test_a_server_that_does_not_answer_may_come_back(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        registry = Registry(f"http://127.0.0.1:{unused.getsockname()[1]}", tmp_path / "models")
+        for call in (
+            lambda: registry.log(trained, NAME, "x"),
+            lambda: registry.promote(Version(NAME, 1, "x"), trained),
+            lambda: registry.load_champion(NAME),
+        ):
+            with pytest.raises(TransientError, match="does not answer"):
+                call()
+    assert not (tmp_path / "models").exists()
 
 
 def test_settings_choose_the_place(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

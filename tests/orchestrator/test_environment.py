@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni.errors import ConfigError
+from omni.errors import ConfigError, StorageError
 from omni.orchestrator import environment
 from omni.settings import PROJECT
 
@@ -117,3 +117,10 @@ def test_prefect_sees_each_setting_from_any_folder(isolated: Path, tmp_path: Pat
     compare(tomllib.loads((PROJECT / "prefect.toml").read_text()), seen, "")
     assert seen["home"] == str(isolated / "prefect")
     assert seen["results"]["local_storage_path"] == str(isolated / "prefect" / "results")
+
+
+def test_a_state_folder_that_cannot_be_made_is_named(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    isolated.parent.mkdir(exist_ok=True)
+    isolated.write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="OMNI_HOME"):
+        environment.apply_environment()

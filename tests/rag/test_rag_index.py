@@ -63,7 +63,7 @@ def test_a_vanished_document_leaves_the_index(con: Any, tmp_path: Path, embedder
     after = state(con)
     assert len(after["vectors"]) == 1
     assert {row[2] for row in after["terms"]} == {"b.md"}
-    assert [hit.path for hit in search(con, "subject3", embedder=embedder)] in ([], ["b.md"])
+    assert all(hit.path == "b.md" for hit in search(con, "subject3", embedder=embedder))
 
 
 def test_an_outage_loses_no_document(con: Any, tmp_path: Path, embedder: Any) -> None:
@@ -300,7 +300,9 @@ def test_readers_see_one_state_while_a_reindex_runs(tmp_path: Path, embedder: An
         def read() -> None:
             try:
                 with con.cursor() as reader:
-                    while not done.is_set():
+                    last = False
+                    while not last:
+                        last = done.is_set()
                         hits = search(reader, "the shared answer", embedder=HashingEmbedder(), k=12)
                         assert len(hits) == 12
                         seen.append({hit.text.split("version")[1] for hit in hits})
@@ -318,7 +320,7 @@ def test_readers_see_one_state_while_a_reindex_runs(tmp_path: Path, embedder: An
             thread.join()
     assert problems == []
     assert all(len(versions) == 1 for versions in seen)
-    assert len(seen) > 2
+    assert {"8"} in [{version.split()[0] for version in versions} for versions in seen]
 
 
 _KILLED = """

@@ -1,0 +1,1 @@
+"""Evidence for controls, collected by queries."""
