@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 from omni import tenancy
 from omni.rag.embed import HashingEmbedder
 from omni.rag.index import index
-from omni.sandbox.company import documents_of
-from omni.settings import settings
-from omni.tenancy import Tenant
 from omni.warehouse.database import open_warehouse
 from tasks.policy import Handle, step
 from tasks.run import Run, Step
@@ -18,20 +14,11 @@ from tasks.run import Run, Step
 STAGE = "documents"
 
 
-def folder_of(tenant: Tenant) -> Path | None:
-    """Where the tenant's documents lie: its own folder, or its sandbox company's bundle."""
-    if tenant.documents is None:
-        return None
-    if tenant.company is not None and "/" not in tenant.documents:
-        return documents_of(tenant.company)
-    return Path(tenant.documents.format(real_data=settings().real_data))
-
-
 @step(STAGE, "index")
 def index_folder(tenant: str, run_id: str) -> Handle:
     """Index what is new or changed, remove what vanished, in one transaction."""
     owner = tenancy.get(tenant)
-    folder = folder_of(owner)
+    folder = owner.documents_folder
     if folder is None:
         return {"rows": 0, "note": "the tenant declares no documents"}
     with open_warehouse(owner) as warehouse, warehouse.cursor() as con:

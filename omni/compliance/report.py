@@ -37,8 +37,9 @@ FRAMEWORKS = {
     "nist_800_53": "NIST SP 800-53 rev. 5",
 }
 NOT_AUTOMATED = (
-    "Governance, risk assessment, training, physical security, supplier contracts, impact assessments and the "
-    "weighing of interests are not covered by these checks: they need an owner, a document and a review date. "
+    "Governance, risk assessment, training, physical security, supplier contracts, impact assessments and "
+    "the weighing of interests are not covered by these checks: they need an owner, a document and a review "
+    "date. "
     "The mapping to controls is the project's own; an auditor decides whether evidence suffices."
 )
 TEMPLATES = Path(__file__).parent / "templates"

@@ -10,8 +10,11 @@ from pydantic import Field, field_validator
 
 from omni import yamlfile
 from omni.errors import ConfigError
-from omni.settings import settings
+from omni.settings import PROJECT, settings
 from omni.yamlfile import Declaration
+
+BUNDLED = PROJECT / "omni" / "sandbox"
+"""What the sandbox companies bring along."""
 
 
 class Tenant(Declaration):
@@ -27,7 +30,7 @@ class Tenant(Declaration):
     company: str | None = None
     sources: dict[str, list[str]]
     documents: str | None = Field(
-        None, description="folder of Markdown; {real_data} is replaced; relative to the company's bundle"
+        None, description="folder of Markdown; {bundled} and {real_data} stand for those folders"
     )
 
     @field_validator("timezone")
@@ -43,6 +46,13 @@ class Tenant(Declaration):
     def home(self) -> Path:
         """Folder of the tenant's state."""
         return settings().tenant_home(self.tenant)
+
+    @property
+    def documents_folder(self) -> Path | None:
+        """Where the tenant's documents lie."""
+        if self.documents is None:
+            return None
+        return Path(self.documents.format(bundled=BUNDLED, real_data=settings().real_data))
 
 
 @lru_cache(maxsize=4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -16,16 +17,19 @@ import pytest
 
 from omni.bi.metrics import Metric, load_metrics
 from omni.bi.rollups import compile_rollup
-from omni.settings import PROJECT
+from omni.settings import PROJECT, settings
 from omni.tenancy import Tenant
-from omni.warehouse.database import Warehouse, open_warehouse
+from omni.warehouse.database import open_warehouse
 from omni.warehouse.publish import open_snapshot, publish
 
 LAST = date(2026, 6, 30)
 DAYS = 500
 CHANNELS = ["web", "app", "marketplace", "store"]
 COUNTRIES = ["DE", "AT", "CH", "FR", "NL"]
-Change = Callable[[Warehouse], None]
+LOADED = datetime(2026, 7, 1, 1, 20, tzinfo=UTC)
+ACME = Tenant(
+    tenant="acme", title="Acme", timezone="Europe/Berlin", currency="EUR", company="demo", sources={}
+)
 
 
 def _support() -> ModuleType:
@@ -48,12 +52,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
         pytest.skip("no Chromium found: install it (Debian: apt-get install chromium) or set CHROMIUM")
     with support.running(executable, tmp_path_factory.mktemp("chromium")) as started:
         yield started
-
-
-@pytest.fixture
-def metrics() -> dict[str, Metric]:
-    """The project's own metrics."""
-    return load_metrics(PROJECT / "data" / "metrics")
 
 
 def daily_orders() -> np.ndarray:
@@ -145,7 +143,12 @@ def company_tables() -> dict[str, pl.DataFrame]:
             }
         ),
         "core.email_sends": pl.DataFrame(
-            schema={"sent_date": pl.Date, "campaign": pl.String, "variant": pl.String, "is_opened": pl.Boolean}
+            schema={
+                "sent_date": pl.Date,
+                "campaign": pl.String,
+                "variant": pl.String,
+                "is_opened": pl.Boolean,
+            }
         ),
         "marts.customer_value": orders.group_by("customer_id", maintain_order=True).agg(
             first_order_date=pl.col("order_date").min(), country=pl.col("country").first()
@@ -192,33 +195,70 @@ def add_results(con: duckdb.DuckDBPyConnection, loaded: datetime) -> None:
         )
 
 
+def build_company(
+    tenant: Tenant,
+    metrics: dict[str, Metric],
+    tables: dict[str, pl.DataFrame],
+    *,
+    loaded: datetime | None = LOADED,
+) -> None:
+    """Write tables and metrics into the tenant's warehouse, and results of other stages; publish it."""
+    with open_warehouse(tenant) as warehouse:
+        with warehouse.transaction() as con:
+            for name, frame in tables.items():
+                con.register("frame", frame.to_arrow())
+                con.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM frame")
+                con.unregister("frame")
+            if loaded is not None:
+                add_results(con, loaded)
+            for metric in sorted(metrics.values(), key=lambda m: m.measure.agg == "ratio"):
+                con.execute(f"CREATE TABLE {metric.table} AS {compile_rollup(metric, metrics)}")
+        publish(warehouse)
+
+
+@pytest.fixture(scope="session")
+def metrics() -> dict[str, Metric]:
+    """The project's own metrics."""
+    return load_metrics(PROJECT / "data" / "metrics")
+
+
+@pytest.fixture(scope="session")
+def company_home(tmp_path_factory: pytest.TempPathFactory, metrics: dict[str, Metric]) -> Path:
+    """A state folder with the published company, built once."""
+    home = tmp_path_factory.mktemp("company")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMNI_HOME", str(home))
+        settings.cache_clear()
+        build_company(ACME, metrics, company_tables())
+    settings.cache_clear()
+    return home
+
+
 @pytest.fixture
-def publish_company(home: Path, tenant: Tenant, metrics: dict[str, Metric]) -> Callable[..., Path]:
-    """Build the company's warehouse, let `change` alter it, and publish the snapshot."""
-
-    def build(change: Change | None = None, *, empty: bool = False) -> Path:
-        tables = company_tables()
-        with open_warehouse(tenant) as warehouse:
-            with warehouse.transaction() as con:
-                for name, frame in tables.items():
-                    con.register("frame", (frame.clear() if empty else frame).to_arrow())
-                    con.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM frame")
-                    con.unregister("frame")
-                if not empty:
-                    add_results(con, datetime(2026, 7, 1, 1, 20, tzinfo=UTC))
-            if change is not None:
-                change(warehouse)
-            with warehouse.transaction() as con:
-                for metric in sorted(metrics.values(), key=lambda m: m.measure.agg == "ratio"):
-                    con.execute(f"CREATE TABLE {metric.table} AS {compile_rollup(metric, metrics)}")
-            return publish(warehouse).path
-
-    return build
-
-
-@pytest.fixture
-def snapshot(publish_company: Callable[..., Path], tenant: Tenant) -> Iterator[duckdb.DuckDBPyConnection]:
+def snapshot(company_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[duckdb.DuckDBPyConnection]:
     """The company's published snapshot, open for reading."""
-    publish_company()
-    with open_snapshot(tenant) as con:
+    monkeypatch.setenv("OMNI_HOME", str(company_home))
+    settings.cache_clear()
+    with open_snapshot(ACME) as con:
         yield con
+    settings.cache_clear()
+
+
+@pytest.fixture
+def snapshot_of(home: Path, metrics: dict[str, Metric]) -> Iterator[Callable[..., duckdb.DuckDBPyConnection]]:
+    """Publish other tables than the company's and open that snapshot."""
+    with ExitStack() as stack:
+
+        def build(
+            tables: dict[str, pl.DataFrame], *, loaded: datetime | None = LOADED
+        ) -> duckdb.DuckDBPyConnection:
+            build_company(ACME, metrics, tables, loaded=loaded)
+            return stack.enter_context(open_snapshot(ACME))
+
+        yield build
+
+
+@pytest.fixture
+def tables() -> dict[str, pl.DataFrame]:
+    """The company's tables, to be changed by a test."""
+    return company_tables()

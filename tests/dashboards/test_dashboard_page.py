@@ -1,4 +1,4 @@
-"""The page in a browser."""
+"""The page in a browser: drawn, quiet, self-contained, quick, and deaf to what data try to say."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import polars as pl
 import pytest
 
 from omni.bi.dashboards import publish
@@ -15,27 +16,83 @@ from omni.tenancy import Tenant
 
 pytestmark = pytest.mark.slow
 
+HOSTILE = "</script><script>window.__pwned = 1</script>"
+HOSTILE_TAG = "<img src=x onerror='window.__pwned = 1'>"
+DRAWN = "document.querySelectorAll('.chart svg.marks').length"
 
-def test_page_draws_itself_without_network_errors_or_delay(
+
+def test_page_draws_every_chart_at_once_and_asks_nobody(
     snapshot: duckdb.DuckDBPyConnection,
     tenant: Tenant,
     metrics: dict[str, Metric],
     browser: Any,
     tmp_path: Path,
 ) -> None:
-    made = publish(snapshot, tenant, tmp_path / "out", metrics=metrics)
+    made = publish(snapshot, tenant, tmp_path, metrics=metrics)
     address = made.path.resolve().as_uri()
     with browser.page() as page:
         page.size(1320)
-        ready = page.open(address)
-        page.screenshot(tmp_path / "page.png")
-        print("READY", ready, made.bytes, tmp_path)
-        drawn = page.value("document.querySelectorAll('.chart svg').length")
-        expected = page.value("document.querySelectorAll('.chart').length")
+        seconds = page.open(address)
         assert page.errors == []
-        assert drawn == expected > 0
-        page.scheme("dark"); page.value("new Promise(r => setTimeout(r, 1500))")
-        page.screenshot(tmp_path / "dark.png")
-        page.size(420); page.value("new Promise(r => setTimeout(r, 1500))"); print(page.value("document.documentElement.scrollWidth"), page.value("JSON.stringify([...document.querySelectorAll('.chart')].map(e=>[e.id,e.clientWidth,e.querySelector('svg').getBoundingClientRect().width,e.parentElement.clientWidth, e.querySelector('svg').style.width]))"))
-        page.screenshot(tmp_path / "small.png")
-    assert [r for r in page.requests if r != address] == []
+        assert page.value("window.__failed") == 0
+        assert page.value(DRAWN) == page.value("document.querySelectorAll('.chart').length") == 9
+        assert page.requests == [address]
+        assert made.bytes < 3_000_000
+        assert seconds < 2.0 or _machine_is_busy(), f"ready after {seconds:.2f} s"
+
+
+def _machine_is_busy() -> bool:
+    """Whether others use the processors, so that a time says nothing about the page."""
+    return float(Path("/proc/loadavg").read_text().split()[0]) > 1.5
+
+
+def test_page_follows_the_readers_theme_and_width(
+    snapshot: duckdb.DuckDBPyConnection,
+    tenant: Tenant,
+    metrics: dict[str, Metric],
+    browser: Any,
+    tmp_path: Path,
+) -> None:
+    made = publish(snapshot, tenant, tmp_path, metrics=metrics)
+    label = "getComputedStyle(document.querySelector('.chart svg.marks text')).fill"
+    with browser.page() as page:
+        page.size(420)
+        page.scheme("light")
+        page.open(made.path.resolve().as_uri())
+        light = page.value(label)
+        assert page.value("document.documentElement.scrollWidth") <= 420
+        page.scheme("dark")
+        page.value(
+            "new Promise(done => { const look = () => "
+            f"{label} === {light!r} ? requestAnimationFrame(look) : done(); look(); }})"
+        )
+        assert page.value(label) != light
+        assert page.errors == []
+
+
+def test_markup_in_data_stays_text(
+    snapshot_of: Callable[..., duckdb.DuckDBPyConnection],
+    tables: dict[str, pl.DataFrame],
+    tenant: Tenant,
+    metrics: dict[str, Metric],
+    browser: Any,
+    tmp_path: Path,
+) -> None:
+    orders = tables["core.orders"]
+    tables["core.orders"] = orders.with_columns(
+        channel=pl.col("channel").replace("app", HOSTILE),
+        country=pl.col("country").replace("AT", HOSTILE_TAG),
+    )
+    made = publish(snapshot_of(tables), tenant, tmp_path, metrics=metrics)
+    with browser.page() as page:
+        page.size(1320)
+        page.open(made.path.resolve().as_uri())
+        assert page.value("window.__pwned === undefined")
+        assert page.value("document.querySelectorAll('img').length") == 0
+        assert page.errors == []
+        assert page.value(
+            "document.body.textContent.includes(" + repr(HOSTILE_TAG).replace("'", '"', 0) + ")"
+        )
+        assert page.value(
+            "[...document.querySelectorAll('svg.marks text')].some(t => t.textContent.includes('</script>'))"
+        )

@@ -12,6 +12,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -68,7 +70,9 @@ class Page:
             case "Runtime.exceptionThrown":
                 self.errors.append(str(content["exceptionDetails"])[:400])
             case "Runtime.consoleAPICalled" if content["type"] in ("error", "assert", "warning"):
-                self.errors.append(" ".join(str(a.get("value", a.get("description"))) for a in content["args"]))
+                self.errors.append(
+                    " ".join(str(a.get("value", a.get("description"))) for a in content["args"])
+                )
             case "Log.entryAdded" if content["entry"]["level"] == "error":
                 self.errors.append(content["entry"]["text"])
             case "Network.requestWillBeSent":
@@ -98,7 +102,11 @@ class Page:
     def size(self, width: int, height: int = 900) -> None:
         """Set the window's size in CSS pixels."""
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
         )
 
     def scheme(self, name: str) -> None:
@@ -160,3 +168,24 @@ def _address(process: subprocess.Popen[bytes], file: Path) -> str:
             return f"127.0.0.1:{lines[0]}"
         time.sleep(0.05)
     raise TimeoutError("the browser did not open its DevTools port within 30 s")
+
+
+def main(arguments: list[str]) -> int:
+    """Picture a page: `python tests/support/browser.py PAGE.html PICTURE.png [width]`."""
+    executable = find_chromium()
+    if executable is None or len(arguments) not in (2, 3):
+        print("no Chromium found" if executable is None else main.__doc__, file=sys.stderr)
+        return 2
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        running(executable, Path(profile)) as browser,
+        browser.page() as page,
+    ):
+        page.size(int(arguments[2]) if len(arguments) == 3 else 1280)
+        page.open(Path(arguments[0]).resolve().as_uri())
+        page.screenshot(Path(arguments[1]))
+        return 1 if page.errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The tenant's warehouse: contracts, loading, models, checks, versions, the published snapshot."""
