@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from omni import tenancy
 from omni.bi.dashboards import publish as draw
 from omni.bi.metrics import metrics
+from omni.compliance.checks import assess
+from omni.compliance.facts import Facts
 from omni.compliance.report import report
+from omni.orchestrator.environment import environment
+from omni.privacy.datamap import build_map
+from omni.settings import settings
 from omni.tenancy import Tenant
+from omni.warehouse.contracts import contracts
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.publish import open_snapshot, publish
+from tasks.models import all_models
 from tasks.policy import Handle, step
 from tasks.run import Run, Step
 
@@ -50,8 +58,24 @@ def draw_dashboard(tenant: str) -> Handle:
 def write_report(tenant: str) -> Handle:
     """Collect the evidence and write the report."""
     owner = tenancy.get(tenant)
+    models = all_models()
+    data_map = build_map(contracts(), models)
     with open_warehouse(owner) as warehouse, open_snapshot(owner) as con, warehouse.cursor() as raw:
-        written = report(con, owner, report_folder(owner), raw=raw)
+        facts = Facts(
+            con=con,
+            raw=raw,
+            tenant=owner,
+            contracts=contracts(),
+            models=models,
+            personal=data_map.personal_columns(),
+            clear=data_map.clear_columns(),
+            home=settings().home,
+            orchestrator=environment(),
+            at=datetime.now(UTC),
+        )
+        written = report(
+            assess(facts), data_map.inventory(), owner, report_folder(owner), generated_at=facts.at
+        )
     return {
         "rows": 0,
         "passed": written.passed,
