@@ -45,3 +45,18 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             temporary.write_bytes(content)
         else:
             temporary.write_text(content, encoding="utf-8")
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder that only its owner may enter; one that exists keeps its permissions.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot create {path}: {error.strerror}. Set OMNI_HOME to a writable folder."
+        ) from error

@@ -18,6 +18,7 @@ from blocks.shopify import Shopify
 from omni import tenancy
 from omni.errors import ConfigError
 from omni.sandbox.process import running as sandbox_running
+from omni.sandbox.process import searches_for
 from omni.settings import settings
 from omni.sources.connection import Connection
 from omni.tenancy import Tenant
@@ -88,7 +89,13 @@ def _sandbox(tenant: Tenant, vendors: list[str]) -> Iterator[dict[str, Connectio
     ) as sandbox:
         token = SecretStr(sandbox.token)
         yield {
-            vendor: Connection(vendor, sandbox.url, token, requests_per_10s=SANDBOX_PER_10S)
+            vendor: Connection(
+                vendor,
+                sandbox.url,
+                token,
+                requests_per_10s=SANDBOX_PER_10S,
+                searches_per_second=searches_for(SANDBOX_PER_10S),
+            )
             for vendor in vendors
         }
 

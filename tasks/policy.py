@@ -62,7 +62,7 @@ def step(
             except Exception as error:
                 emit(Progress(stage, name, "failed", message=str(error)))
                 raise
-            emit(Progress(stage, name, "done", rows=int(result.get("rows", 0))))
+            emit(Progress(stage, name, "done", rows=int(result.get("written", result.get("rows", 0)))))
             return result
 
         made: Task[..., Handle] = task(

@@ -73,7 +73,7 @@ CHECKS: tuple[Check, ...] = (
         "Every column that looks personal is declared, with category, lawful basis and protection",
         "high",
         _controls("C1.1; P3.1", "A.5.12; A.5.34", "164.308(a)(1)(ii)(A)", "Art. 6; Art. 30", "pm-5.1; pt-2"),
-        "Add `personal:` to the column in its contract, or rename it if it holds nothing personal.",
+        "Declare the column personal in its contract, or rename it if it holds nothing personal.",
         personal.declared,
     ),
     Check(
@@ -81,7 +81,7 @@ CHECKS: tuple[Check, ...] = (
         "Columns declared hashed hold keyed hashes only, dropped ones nothing",
         "high",
         _controls("CC6.1; C1.1", "A.8.11; A.8.24", "164.312(a)(2)(iv)", "Art. 25(1); Art. 32(1)(a)", "sc-28"),
-        "Reload the tables listed with `omni run ingest_crm --full` so that their protection applies.",
+        "Reload the tables listed with omni run ingest_crm --full so that their protection applies.",
         personal.protected,
     ),
     Check(
@@ -89,7 +89,7 @@ CHECKS: tuple[Check, ...] = (
         "No e-mail address stands readable in the tables people work with",
         "high",
         _controls("CC6.1; C1.1", "A.8.11; A.8.12", "164.312(a)(1)", "Art. 5(1)(c); Art. 25(2)", "si-12.1"),
-        "Find where the listed columns come from and declare the source column `protect: hash` or `drop`.",
+        "Find where the listed columns come from and declare the source column protect: hash or drop.",
         personal.no_addresses,
     ),
     Check(
@@ -105,7 +105,7 @@ CHECKS: tuple[Check, ...] = (
         "Every source table was loaded within its contract's hours",
         "medium",
         _controls("A1.1; PI1.4", "A.8.16", "164.312(c)(1)", "Art. 5(1)(f)", "si-4; ca-7"),
-        "See the last run of `ingest_crm` for the tables listed: `omni status`.",
+        "See the last run of ingest_crm for the tables listed: omni status.",
         operations.fresh,
     ),
     Check(
@@ -113,7 +113,7 @@ CHECKS: tuple[Check, ...] = (
         "Rows loaded and refused account for every row the source reported",
         "high",
         _controls("PI1.2; PI1.3", "A.8.16", "164.312(c)(1)", "Art. 5(1)(f)", "si-7; si-10"),
-        "Run `omni run ingest_crm --full` and compare; replay the refused rows once their cause is mended.",
+        "Run omni run ingest_crm --full and compare; replay the refused rows once their cause is mended.",
         operations.reconciled,
     ),
     Check(
@@ -121,7 +121,7 @@ CHECKS: tuple[Check, ...] = (
         "Every data check of severity error passed when it last ran",
         "high",
         _controls("PI1.4; PI1.5", "A.8.16; A.8.29", "164.312(c)(1)", "Art. 5(1)(f)", "si-7; si-10"),
-        "Mend the rows or the model named, then run `omni run build_models`.",
+        "Mend the rows or the model named, then run omni run build_models.",
         operations.checked,
     ),
     Check(
@@ -147,7 +147,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def assess(facts: Facts) -> list[CheckOutcome]:
-    """Run every check; one that breaks is `unknown` and names the kind of error, never its data."""
+    """Run every check; one that breaks is unknown and names the kind of error, never its data."""
     return [_outcome(check, facts) for check in CHECKS]
 
 

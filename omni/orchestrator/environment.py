@@ -14,7 +14,8 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from omni.errors import ConfigError, StorageError
+from omni.errors import ConfigError
+from omni.files import private_folder
 from omni.settings import PROJECT, settings
 
 SETTINGS_FILE = PROJECT / "prefect.toml"
@@ -91,12 +92,8 @@ def prepare_home() -> None:
     Raises:
         StorageError: it cannot be made.
     """
-    try:
-        home().mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"Cannot create {home()}: {error.strerror}. Set OMNI_HOME to a writable folder."
-        ) from error
+    private_folder(settings().home)
+    private_folder(home())
 
 
 def apply_environment() -> None:

@@ -212,7 +212,7 @@ def _candidates(hit: Hit, weights: Mapping[str, float]) -> Iterator[_Candidate]:
             # "No." says something only together with what follows.
             continue
         covered = _covered(heading | own | (columns if row else set()), weights)
-        score = covered + 0.5 * _covered(own, weights) + 0.3 * hit.score - 0.03 * position
+        score = covered + 0.5 * _covered(own, weights) + 0.7 * hit.score - 0.03 * position
         yield _Candidate(hit, begin, _quote_end(hit.text, begin, end), covered, score)
         begin = None
         position += 1

@@ -39,6 +39,11 @@ class Sandbox:
     token: str = field(repr=False)
 
 
+def searches_for(per_10s: int) -> int:
+    """HubSpot's searches a second in an account of this limit: 5 at 190, and in proportion above."""
+    return max(5, per_10s * 5 // 190)
+
+
 def serve(
     company: str,
     *,
@@ -62,7 +67,7 @@ def serve(
         seed: of that choice.
         until: last day (UTC) that has happened.
         plan: Shopify plan, which sets the restore rate.
-        hubspot_per_10s: HubSpot's limit in ten seconds.
+        hubspot_per_10s: HubSpot's limit in ten seconds; the search endpoint's follows from it.
         token: accepted by both vendors; made up when None.
         end_with_input: stop when standard input ends, as it does when the parent dies.
 
@@ -72,7 +77,14 @@ def serve(
     from omni.sandbox.server import Options
 
     token = token or f"sandbox-{secrets.token_urlsafe(18)}"
-    options = Options(token=token, faults=faults, seed=seed, plan=plan, hubspot_per_10s=hubspot_per_10s)
+    options = Options(
+        token=token,
+        faults=faults,
+        seed=seed,
+        plan=plan,
+        hubspot_per_10s=hubspot_per_10s,
+        searches_per_second=searches_for(hubspot_per_10s),
+    )
     loaded = load_company(company, until)
     with _listen(port) as listener:
         _run(loaded, options, listener, end_with_input=end_with_input)

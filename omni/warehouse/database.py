@@ -19,6 +19,7 @@ from pathlib import Path
 import duckdb
 
 from omni.errors import ConfigError, StorageError, WarehouseLocked
+from omni.files import private_folder
 from omni.settings import settings
 from omni.tenancy import Tenant
 from omni.warehouse.contracts import contracts
@@ -120,12 +121,9 @@ def configuration() -> dict[str, str | bool | int | float | list[str]]:
 
 
 def _connect(path: Path, timeout: float) -> duckdb.DuckDBPyConnection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"Cannot create {path.parent}: {error.strerror}. Set OMNI_HOME to a writable folder."
-        ) from error
+    private_folder(settings().home)
+    private_folder(path.parent.parent)
+    private_folder(path.parent)
     deadline = time.monotonic() + timeout
     wait = 0.05
     while True:

@@ -48,8 +48,11 @@ class Built:
     failing_checks: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self) | {"failing_checks": list(self.failing_checks)}
+        """As plain values; `written` counts the rows only if they are new."""
+        return asdict(self) | {
+            "failing_checks": list(self.failing_checks),
+            "written": self.rows if self.changed else 0,
+        }
 
 
 def decide(con: duckdb.DuckDBPyConnection, model: Model, inputs: tuple[str, ...]) -> Decision:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,9 @@ def test_tone_turns_with_the_direction_of_good(now: float, before: float, unit: 
     up = change(now, before, unit, "up_is_good", "EUR")
     down = change(now, before, unit, "down_is_good", "EUR")
     neutral = change(now, before, unit, "neutral", "EUR")
-    assert up is not None and down is not None and neutral is not None
+    assert up is not None
+    assert down is not None
+    assert neutral is not None
     assert {up.tone, down.tone} in ({"good", "bad"}, {"flat"})
     assert neutral.tone == "flat"
     assert up.text == down.text == neutral.text
@@ -295,5 +298,5 @@ def test_days_are_consecutive_also_where_nothing_happened(
 ) -> None:
     reader = open_for_reading(snapshot, metrics, "Europe/Berlin")
     points = read_series(reader, metrics["average_days_to_win"], "day", 60)
-    assert [b.period - a.period for a, b in zip(points, points[1:], strict=False)] == [timedelta(days=1)] * 59
+    assert [b.period - a.period for a, b in pairwise(points)] == [timedelta(days=1)] * 59
     assert any(point.value is None for point in points)

@@ -113,9 +113,11 @@ class Page:
         """Prefer `light` or `dark`."""
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
 
-    def screenshot(self, path: Path) -> None:
-        """Write the full page as PNG."""
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+    def screenshot(self, path: Path, *, height: int | None = None) -> None:
+        """Write the page as PNG: all of it, or its upper `height` pixels."""
+        whole = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": whole["width"], "height": height or whole["height"], "scale": 1}
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         path.write_bytes(base64.b64decode(shot["data"]))
 
 
@@ -171,9 +173,9 @@ def _address(process: subprocess.Popen[bytes], file: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Picture a page: `python tests/support/browser.py PAGE.html PICTURE.png [width]`."""
+    """Picture a page: python tests/support/browser.py PAGE.html PICTURE.png [width [height]]"""
     executable = find_chromium()
-    if executable is None or len(arguments) not in (2, 3):
+    if executable is None or not 2 <= len(arguments) <= 4:
         print("no Chromium found" if executable is None else main.__doc__, file=sys.stderr)
         return 2
     with (
@@ -181,9 +183,9 @@ def main(arguments: list[str]) -> int:
         running(executable, Path(profile)) as browser,
         browser.page() as page,
     ):
-        page.size(int(arguments[2]) if len(arguments) == 3 else 1280)
+        page.size(int(arguments[2]) if len(arguments) > 2 else 1280)
         page.open(Path(arguments[0]).resolve().as_uri())
-        page.screenshot(Path(arguments[1]))
+        page.screenshot(Path(arguments[1]), height=int(arguments[3]) if len(arguments) > 3 else None)
         return 1 if page.errors else 0
 
 
