@@ -49,6 +49,10 @@ class CheckFailed(TerminalError):
     """A data check with severity `error` found failing rows."""
 
 
+class NotEnoughData(TerminalError):
+    """Too little is known yet to do the work honestly; it will be possible later."""
+
+
 class CountMismatch(TerminalError):
     """Fewer or more rows arrived than the source said it holds."""
 

@@ -9,7 +9,7 @@ from omni.anomaly.detect import Detector, detect_all
 from omni.bi.metrics import metrics
 from omni.warehouse.contracts import contracts
 from omni.warehouse.database import open_warehouse
-from omni.warehouse.versions import fingerprint, finish_step, step_is_fresh
+from omni.warehouse.versions import complete_through, fingerprint, finish_step, step_is_fresh
 from omni.warehouse.write import replace_table
 from tasks.policy import Handle, step
 from tasks.run import Run, Step
@@ -28,12 +28,14 @@ def watched() -> list[str]:
 def detect(tenant: str, run_id: str) -> Handle:
     """Judge every day of every watched metric and replace the flags."""
     names = watched()
-    with open_warehouse(tenancy.get(tenant)) as warehouse:
+    owner = tenancy.get(tenant)
+    with open_warehouse(owner) as warehouse:
         with warehouse.cursor() as con:
-            inputs = fingerprint(con, [f"metrics.{name}" for name in names], names, Detector())
+            through = complete_through(con, owner.timezone)
+            inputs = fingerprint(con, [f"metrics.{name}" for name in names], names, Detector(), through)
             if (known := step_is_fresh(con, STAGE, inputs)) is not None:
                 return known | {"rows": 0}
-            flags = detect_all(con, names)
+            flags = detect_all(con, names, through=through)
         latest = flags.sort("day", "metric", descending=[True, False]).head(LATEST)
         summary = {
             "flags": flags.height,

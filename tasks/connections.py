@@ -21,6 +21,7 @@ from omni.sandbox.process import running as sandbox_running
 from omni.sandbox.process import searches_for
 from omni.settings import settings
 from omni.sources.connection import Connection
+from omni.sources.extract import vendor_named
 from omni.tenancy import Tenant
 
 BLOCKS: dict[str, Any] = {"hubspot": HubSpot, "shopify": Shopify}
@@ -108,9 +109,9 @@ def connection(tenant: str, vendor: str) -> Connection:
     return known
 
 
-def now(tenant: Tenant) -> datetime:
-    """The time it is for the tenant's sources: the clock's, or where the sandbox's data were made to end."""
+def now(tenant: Tenant, vendor: str) -> datetime:
+    """The time it is for a tenant's vendor: the clock's, or where the sandbox's data were made to end."""
     day = settings().sandbox_until
     if tenant.company is None or day is None:
         return datetime.now(UTC)
-    return datetime.combine(day, time.min, UTC) + timedelta(days=2)
+    return datetime.combine(day + timedelta(days=1), time.min, UTC) + vendor_named(vendor).lag

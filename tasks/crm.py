@@ -31,7 +31,7 @@ def read_stream(tenant: str, vendor: str, stream: str, run_id: str, full: bool) 
         stream,
         connection(tenant, vendor),
         since=since,
-        until=window_end(vendor, now(owner)),
+        until=window_end(vendor, now(owner, vendor)),
         run_id=run_id,
         folder=owner.home / "staged" / run_id / f"{vendor}-{stream}",
         progress=lambda rows: emit(Progress(STAGE, label, "running", rows=rows)),

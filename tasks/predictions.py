@@ -9,6 +9,7 @@ import polars as pl
 from blocks.lookup import saved
 from blocks.registry import ModelRegistry
 from omni import tenancy
+from omni.errors import NotEnoughData
 from omni.ml.classifier import score, train
 from omni.ml.dataset import fingerprint as fingerprint_of
 from omni.ml.declaration import Prediction, predictions
@@ -43,7 +44,10 @@ def train_and_score(tenant: str, prediction: str, run_id: str) -> Handle:
             features = con.sql(f'SELECT * FROM {declared.table} ORDER BY "{declared.entity}"').pl()
         if features.is_empty():
             return {"rows": 0, "note": f"{declared.table} is empty: nothing to learn from"}
-        trained = train(features, declared)
+        try:
+            trained = train(features, declared)
+        except NotEnoughData as error:
+            return {"rows": 0, "note": str(error)}
         registry = registry_of(tenant)
         version = registry.log(trained, name, fingerprint_of(features, declared))
         promotion = registry.promote(version, trained)

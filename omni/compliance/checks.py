@@ -81,7 +81,7 @@ CHECKS: tuple[Check, ...] = (
         "Columns declared hashed hold keyed hashes only, dropped ones nothing",
         "high",
         _controls("CC6.1; C1.1", "A.8.11; A.8.24", "164.312(a)(2)(iv)", "Art. 25(1); Art. 32(1)(a)", "sc-28"),
-        "Reload the tables listed with omni run ingest_crm --full so that their protection applies.",
+        "Load the tables listed anew, so that their protection applies: omni run ingest_crm --full.",
         personal.protected,
     ),
     Check(
@@ -105,7 +105,7 @@ CHECKS: tuple[Check, ...] = (
         "Every source table was loaded within its contract's hours",
         "medium",
         _controls("A1.1; PI1.4", "A.8.16", "164.312(c)(1)", "Art. 5(1)(f)", "si-4; ca-7"),
-        "See the last run of ingest_crm for the tables listed: omni status.",
+        "See what became of the last load of the tables listed: omni status.",
         operations.fresh,
     ),
     Check(
@@ -113,7 +113,7 @@ CHECKS: tuple[Check, ...] = (
         "Rows loaded and refused account for every row the source reported",
         "high",
         _controls("PI1.2; PI1.3", "A.8.16", "164.312(c)(1)", "Art. 5(1)(f)", "si-7; si-10"),
-        "Run omni run ingest_crm --full and compare; replay the refused rows once their cause is mended.",
+        "Load everything anew and compare: omni run ingest_crm --full. Then replay the refused rows.",
         operations.reconciled,
     ),
     Check(
@@ -121,7 +121,7 @@ CHECKS: tuple[Check, ...] = (
         "Every data check of severity error passed when it last ran",
         "high",
         _controls("PI1.4; PI1.5", "A.8.16; A.8.29", "164.312(c)(1)", "Art. 5(1)(f)", "si-7; si-10"),
-        "Mend the rows or the model named, then run omni run build_models.",
+        "Mend the rows or the model named, then build again: omni run build_models.",
         operations.checked,
     ),
     Check(

@@ -20,8 +20,6 @@ CODE_OWNED = {
 }
 """Schemas whose tables are made by this project's code and described there, not by a contract or model."""
 
-SCHEMAS = ("raw", "staging", "core", "marts", "metrics", "ops", "ml", "experiments", "anomaly", "rag")
-
 
 @dataclass(frozen=True)
 class Facts:

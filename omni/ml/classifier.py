@@ -77,7 +77,7 @@ def train(
 
     Raises:
         SchemaError: columns are missing, of a wrong type, or give the label away.
-        TerminalError: too few rows or classes to train and measure, or nothing to learn from.
+        NotEnoughData: too few rows or classes to train and measure, or nothing to learn from.
     """
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from omni.errors import SchemaError, TerminalError
+from omni.errors import NotEnoughData, SchemaError
 from omni.ml.declaration import Prediction
 
 if TYPE_CHECKING:
@@ -62,12 +62,12 @@ def split(frame: pl.DataFrame, prediction: Prediction) -> Split:
 
     Raises:
         SchemaError: a column is missing or of the wrong type, or entity or time is null or not unique.
-        TerminalError: too few rows have a label, or a slice has too few of either class.
+        NotEnoughData: too few rows have a label, or a slice has too few of either class.
     """
     _check(frame, prediction)
     known = frame.filter(pl.col(prediction.label).is_not_null()).sort(prediction.time, prediction.entity)
     if known.height < prediction.min_rows:
-        raise TerminalError(
+        raise NotEnoughData(
             f"{prediction.name}: {known.height} rows of {prediction.table} have a known "
             f"{prediction.label}, {prediction.min_rows} are needed. Wait for more labels or lower min_rows."
         )
@@ -83,7 +83,7 @@ def split(frame: pl.DataFrame, prediction: Prediction) -> Split:
     for name, rows in slices.items():
         positive = int(rows[prediction.label].sum() or 0)
         if min(positive, rows.height - positive) < prediction.min_class:
-            raise TerminalError(
+            raise NotEnoughData(
                 f"{prediction.name}: the {name} slice has {rows.height} rows, {positive} of them with "
                 f"{prediction.label} true; at least {prediction.min_class} true and as many false are needed."
             )
@@ -99,7 +99,7 @@ def usable_columns(train: pl.DataFrame, prediction: Prediction) -> Columns:
 
     Raises:
         SchemaError: a column is neither text, number nor boolean.
-        TerminalError: no feature is left.
+        NotEnoughData: no feature is left.
     """
     categorical, numeric, dropped = [], [], []
     roles = {prediction.entity, prediction.time, prediction.label, *prediction.exclude}
@@ -117,7 +117,7 @@ def usable_columns(train: pl.DataFrame, prediction: Prediction) -> Columns:
         else:
             numeric.append(name)
     if not categorical and not numeric:
-        raise TerminalError(
+        raise NotEnoughData(
             f"{prediction.name}: no column of {prediction.table} varies, nothing to learn from."
         )
     return Columns(tuple(categorical), tuple(numeric), tuple(dropped))

@@ -13,11 +13,13 @@ checks:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 import duckdb
 from pydantic import Field, model_validator
 
+from omni.errors import CheckFailed
 from omni.yamlfile import Declaration
 
 
@@ -148,3 +150,25 @@ def _scalar(con: duckdb.DuckDBPyConnection, sql: str) -> int:
     row: tuple[Any, ...] | None = con.execute(sql).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def record_checks(con: duckdb.DuckDBPyConnection, results: list[CheckResult], run_id: str) -> None:
+    """Keep check results over time, inside the caller's transaction."""
+    now = datetime.now(UTC)
+    for r in results:
+        con.execute(
+            "INSERT INTO ops.check_results VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            [run_id, r.table, r.check, r.severity, r.rows, r.failing, r.passed, now],
+        )
+
+
+def refuse_failed(results: list[CheckResult], consequence: str) -> list[CheckResult]:
+    """The failed checks, if none of them is of severity `error`.
+
+    Raises:
+        CheckFailed: naming each failed error, its counts, and the consequence.
+    """
+    failed = [result for result in results if not result.passed]
+    if blocking := [str(result) for result in failed if result.severity == "error"]:
+        raise CheckFailed(f"{'; '.join(blocking)}: {consequence}")
+    return failed

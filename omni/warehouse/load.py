@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 
 import duckdb
 
+from omni.warehouse.checks import record_checks, refuse_failed, run_checks
 from omni.warehouse.contracts import Contract, contracts
 from omni.warehouse.database import Warehouse
 from omni.warehouse.staged import REJECTED, Staged
@@ -51,6 +52,9 @@ def load(warehouse: Warehouse, staged: Staged) -> list[Loaded]:
 
     Returns:
         One entry per table, parents before their children.
+
+    Raises:
+        CheckFailed: a contract's check of severity `error` fails; nothing of the folder was kept.
     """
     declared = sorted(
         (contracts()[table] for table in staged.tables), key=lambda c: (c.parent is not None, c.table)
@@ -61,6 +65,7 @@ def load(warehouse: Warehouse, staged: Staged) -> list[Loaded]:
         _read_rejected(con, staged)
         results = [_merge(con, staged, contract, warehouse.tenant.timezone) for contract in declared]
         _record(con, staged, results)
+        _audit(con, staged, declared)
         for contract in declared:
             con.execute(f"DROP TABLE {_incoming(contract.table)}")
     return results
@@ -189,15 +194,17 @@ def _record(con: duckdb.DuckDBPyConnection, staged: Staged, results: list[Loaded
         "INSERT OR REPLACE INTO ops.cursors VALUES ($1, $2, $3, $4, $5)",
         [staged.vendor, staged.stream, staged.until, staged.run_id, now],
     )
+    letters = _dead_letters(staged)
     for result in results:
+        rejected = sum(letter["table"] == result.table for letter in letters)
         con.execute(
             "INSERT INTO ops.loads VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             [
                 staged.run_id, staged.vendor, staged.stream, result.table, result.rows_read, result.inserted,
-                result.updated, result.deleted, staged.rejected, staged.source_rows, now,
+                result.updated, result.deleted, rejected, staged.source_rows, now,
             ],
         )  # fmt: skip
-    for letter in _dead_letters(staged):
+    for letter in letters:
         identity = hashlib.sha256(json.dumps([staged.vendor, staged.stream, letter], sort_keys=True).encode())
         con.execute(
             "INSERT INTO ops.dead_letters VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL) "
@@ -207,6 +214,13 @@ def _record(con: duckdb.DuckDBPyConnection, staged: Staged, results: list[Loaded
                 letter["key"], letter["column"], letter["reason"], now,
             ],
         )  # fmt: skip
+
+
+def _audit(con: duckdb.DuckDBPyConnection, staged: Staged, declared: list[Contract]) -> None:
+    """Run the contracts' checks on the tables as they will be; a failed error undoes the load."""
+    results = [r for contract in declared for r in run_checks(con, contract.table, contract.checks)]
+    record_checks(con, results, staged.run_id)
+    refuse_failed(results, "the load was undone")
 
 
 def _dead_letters(staged: Staged) -> list[dict[str, str]]:

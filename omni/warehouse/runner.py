@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import duckdb
 
-from omni.errors import CheckFailed, SchemaError
-from omni.warehouse.checks import CheckResult, run_checks
+from omni.errors import SchemaError
+from omni.warehouse.checks import CheckResult, record_checks, refuse_failed, run_checks
 from omni.warehouse.database import Warehouse, storage_errors
 from omni.warehouse.models import Model, stored_inputs
 from omni.warehouse.versions import changed_days, changes_since, content_hash, record_change, versions
@@ -151,26 +151,10 @@ def _audit(
 ) -> list[CheckResult]:
     """Run the checks on the new rows, keep their results, refuse on a failed error."""
     results = run_checks(con, fresh, model.header.checks, name=model.name)
-    record_checks(warehouse, results, run_id)
-    failed = [result for result in results if not result.passed]
-    if blocking := [str(result) for result in failed if result.severity == "error"]:
-        raise CheckFailed(
-            f"{model.name} was not replaced. " + "; ".join(blocking) + f". See the model: {model.origin}"
-        )
-    return failed
-
-
-def record_checks(warehouse: Warehouse, results: list[CheckResult], run_id: str) -> None:
-    """Keep check results over time."""
-    if not results:
-        return
-    now = datetime.now(UTC)
-    with warehouse.transaction() as con:
-        for r in results:
-            con.execute(
-                "INSERT INTO ops.check_results VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-                [run_id, r.table, r.check, r.severity, r.rows, r.failing, r.passed, now],
-            )
+    if results:
+        with warehouse.transaction() as write:
+            record_checks(write, results, run_id)
+    return refuse_failed(results, f"the table keeps its old rows. See the model: {model.origin}")
 
 
 def _swap(

@@ -109,6 +109,17 @@ def changed_days(con: duckdb.DuckDBPyConnection, old: str, new: str, day_column:
     return sorted(day for day, _ in rows)
 
 
+def complete_through(con: duckdb.DuckDBPyConnection, timezone: str) -> date | None:
+    """The last day, in the tenant's zone, of which every source has been read to the end.
+
+    None before any source was read.
+    """
+    row = con.execute(
+        f"SELECT CAST(min(cursor) AT TIME ZONE '{timezone}' AS DATE) - 1 FROM ops.cursors"
+    ).fetchone()
+    return row[0] if row else None
+
+
 def step_is_fresh(con: duckdb.DuckDBPyConnection, step: str, fingerprint: str) -> dict[str, Any] | None:
     """The summary of a step that already ran on just these inputs, else None."""
     row = con.execute("SELECT fingerprint, summary FROM ops.steps WHERE step = $1", [step]).fetchone()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import duckdb
 import polars as pl
 
-from omni.errors import CheckFailed, SchemaError
-from omni.warehouse.checks import run_checks
+from omni.errors import SchemaError
+from omni.warehouse.checks import record_checks, refuse_failed, run_checks
 from omni.warehouse.contracts import Contract
 from omni.warehouse.versions import changed_days, content_hash, record_change
 
@@ -49,9 +49,9 @@ def replace_table(
     con.execute(f"CREATE OR REPLACE TEMP VIEW current_result AS SELECT {current} FROM {contract.table}")
     if content_hash(con, "current_result") == whole:
         return 0
-    failed = [r for r in run_checks(con, "temp.result", contract.checks, name=contract.table) if not r.passed]
-    if blocking := [str(result) for result in failed if result.severity == "error"]:
-        raise CheckFailed(f"{contract.table} was not replaced. " + "; ".join(blocking))
+    results = run_checks(con, "temp.result", contract.checks, name=contract.table)
+    record_checks(con, results, run_id)
+    refuse_failed(results, "the table keeps its old rows")
     time_column = contract.time_column
     days = changed_days(con, "current_result", "temp.result", time_column) if time_column else None
     con.execute(f"DELETE FROM {contract.table}")

@@ -68,8 +68,8 @@ def warehouse(home: Path) -> Iterator[Warehouse]:
         fill(opened)
         for name in MODELS:
             build(opened, models[name], models, "r1")
-        home.chmod(0o700)
-        (home / "keys").mkdir()
+        tenant.home.chmod(0o700)
+        (home / "keys").mkdir(exist_ok=True)
         (home / "keys" / "master.key").write_text("00" * 32)
         (home / "keys" / "master.key").chmod(0o600)
         (tenant.home / "runs").mkdir()
@@ -116,6 +116,11 @@ def statement(sql: str) -> Callable[[Facts], None]:
 def token_in_record(facts: Facts) -> None:
     file = facts.home / "tenants" / "acme" / "runs" / "r2.json"
     file.write_text(json.dumps({"reason": "401 for shpat_0123456789abcdef0123456789abcdef"}))
+
+
+def open_state(facts: Facts) -> None:
+    for folder in (facts.home, facts.home / "tenants", facts.home / "tenants" / "acme"):
+        folder.chmod(0o755)
 
 
 BREAKS: dict[str, tuple[str, Callable[[Facts], None]]] = {
@@ -173,7 +178,7 @@ BREAKS: dict[str, tuple[str, Callable[[Facts], None]]] = {
         "secrets-kept",
         lambda facts: (facts.home / "keys" / "master.key").chmod(0o644),
     ),
-    "a state folder others can enter": ("secrets-kept", lambda facts: facts.home.chmod(0o755)),
+    "a state folder others can enter": ("secrets-kept", open_state),
     "a token in a run's record": ("secrets-kept", token_in_record),
 }
 

@@ -77,7 +77,7 @@ class Elements(HTMLParser):
         self.seen: list[str] = []
         self.open: list[str] = []
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, _attrs: list[tuple[str, str | None]]) -> None:
         self.seen.append(tag)
         if tag not in ("meta", "link"):
             self.open.append(tag)

@@ -178,8 +178,8 @@ def add_results(con: duckdb.DuckDBPyConnection, loaded: datetime) -> None:
             "INSERT INTO experiments.results BY NAME SELECT 'spring_mail' AS experiment, $1 AS outcome, "
             "$2 AS kind, 'personal' AS variant, 'plain' AS control, 2011 AS n, 1989 AS n_control, "
             "$3 AS mean, $4 AS mean_control, $5 AS effect, $6 AS ci_low, $7 AS ci_high, "
-            "$8 AS relative_effect, $9 AS p_value, $9 AS p_adjusted, 0.73 AS srm_p, true AS srm_ok, $10 AS decision, "
-            "now() AS _loaded_at, 'r1' AS _run_id",
+            "$8 AS relative_effect, $9 AS p_value, $9 AS p_adjusted, 0.73 AS srm_p, true AS srm_ok, "
+            "$10 AS decision, now() AS _loaded_at, 'r1' AS _run_id",
             [outcome, kind, mean, control, effect, low, high, relative, p, decision],
         )
     con.execute(

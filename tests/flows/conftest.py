@@ -18,8 +18,8 @@ from omni.orchestrator.server import Server, server
 from omni.settings import PROJECT, settings
 from omni.warehouse.versions import content_hash
 
-UNTIL = "2025-04-30"
-"""Half a year of the demo company is enough to exercise every stage."""
+UNTIL = "2025-09-30"
+"""Eleven months of the demo company is enough to exercise every stage."""
 
 DRIVER = Path(__file__).with_name("night_driver.py")
 BOOKKEEPING = {"run_id"}

@@ -100,7 +100,8 @@ class Page:
         return result["result"].get("value")
 
     def size(self, width: int, height: int = 900) -> None:
-        """Set the window's size in CSS pixels."""
+        """Set the window's size in CSS pixels; scroll bars take none of it."""
+        self.call("Emulation.setScrollbarsHidden", hidden=True)
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
