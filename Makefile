@@ -34,7 +34,7 @@ check: $(STAMP)  ## lint, types, import contract, dead code, declarations, deplo
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --verbose
+	@$(BIN)/lint-imports
 	@$(BIN)/vulture
 	@$(BIN)/omni check
 	@$(BIN)/python -m deployments.check

@@ -27,6 +27,6 @@ def test_every_cell_runs(notebook, undisturbed, monkeypatch):
     settings.cache_clear()
     names: dict = {}
     for cell in cells(notebook):
-        exec(compile("".join(cell["source"]), f"{notebook.name}:{cell['id']}", "exec"), names)  # noqa: S102
+        exec(compile("".join(cell["source"]), f"{notebook.name}:{cell['id']}", "exec"), names)
     settings.cache_clear()
     assert names["weekly"].height > 20
