@@ -50,3 +50,29 @@ def parse(text: str, model: type[D], origin: str) -> D:
 def load(path: Path, model: type[D]) -> D:
     """Read and validate one file (see `parse`)."""
     return parse(path.read_text(encoding="utf-8"), model, str(path))
+
+
+def load_folder(folder: Path, model: type[D], name: str = "name") -> dict[str, D]:
+    """Read every YAML file under a folder, each holding one declaration named as its file.
+
+    Args:
+        folder: searched recursively; a missing one holds nothing.
+        model: what each file must be.
+        name: the field that names it.
+
+    Returns:
+        The declarations by name, in order of their paths.
+
+    Raises:
+        ConfigError: a file is wrong, not named after its declaration, or declares what another one does.
+    """
+    found: dict[str, D] = {}
+    for path in sorted(folder.rglob("*.yml")):
+        declaration = load(path, model)
+        named = getattr(declaration, name)
+        if named != path.stem:
+            raise ConfigError(f"{path}: {name}: is {named!r}, but the file is named {path.stem!r}")
+        if named in found:
+            raise ConfigError(f"{path}: {name}: {named!r} is also declared in another folder")
+        found[named] = declaration
+    return found

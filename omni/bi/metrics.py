@@ -171,15 +171,7 @@ def load_metrics(folder: Path) -> dict[str, Metric]:
         ConfigError: a file is wrong or not named after its metric, or a ratio's part does not exist or is
             itself a ratio; the message names file and field.
     """
-    found: dict[str, Metric] = {}
-    origins: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*.yml")):
-        metric = yamlfile.load(path, Metric)
-        if metric.name != path.stem:
-            raise ConfigError(f"{path}: name: is {metric.name!r}, but the file is named {path.stem!r}")
-        if metric.name in found:
-            raise ConfigError(f"{path}: name: {metric.name} is also declared in {origins[metric.name]}")
-        found[metric.name], origins[metric.name] = metric, path
+    found = yamlfile.load_folder(folder, Metric)
     for metric in found.values():
         for field in ("numerator", "denominator"):
             part = getattr(metric.measure, field)
@@ -187,10 +179,10 @@ def load_metrics(folder: Path) -> dict[str, Metric]:
                 continue
             if part not in found:
                 raise ConfigError(
-                    f"{origins[metric.name]}: measure.{field}: no metric {part!r}{_hint(part, found)}"
+                    f"{metric.name}.yml: measure.{field}: no metric {part!r}{_hint(part, found)}"
                 )
             if found[part].measure.agg == "ratio":
-                raise ConfigError(f"{origins[metric.name]}: measure.{field}: {part} is itself a ratio")
+                raise ConfigError(f"{metric.name}.yml: measure.{field}: {part} is itself a ratio")
     return found
 
 

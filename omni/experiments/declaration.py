@@ -9,7 +9,6 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from omni import yamlfile
-from omni.errors import ConfigError
 from omni.settings import settings
 from omni.yamlfile import Declaration
 
@@ -78,13 +77,7 @@ def load_experiments(folder: Path | None = None) -> dict[str, Experiment]:
     Raises:
         ConfigError: a file is wrong, or its name differs from the experiment's.
     """
-    found = {}
-    for path in sorted((folder or settings().data / "experiments").glob("*.yml")):
-        experiment = yamlfile.load(path, Experiment)
-        if experiment.name != path.stem:
-            raise ConfigError(f"{path}: name is {experiment.name!r}, but the file is named {path.stem!r}")
-        found[experiment.name] = experiment
-    return found
+    return yamlfile.load_folder(folder or settings().data / "experiments", Experiment)
 
 
 @lru_cache(maxsize=4)

@@ -9,7 +9,6 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from omni import yamlfile
-from omni.errors import ConfigError
 from omni.settings import settings
 from omni.yamlfile import Declaration
 
@@ -71,13 +70,7 @@ def load_predictions(folder: Path | None = None) -> dict[str, Prediction]:
     Raises:
         ConfigError: a file is wrong, or its name differs from the prediction's.
     """
-    found = {}
-    for path in sorted((folder or settings().data / "predictions").glob("*.yml")):
-        prediction = yamlfile.load(path, Prediction)
-        if prediction.name != path.stem:
-            raise ConfigError(f"{path}: name is {prediction.name!r}, but the file is named {path.stem!r}")
-        found[prediction.name] = prediction
-    return found
+    return yamlfile.load_folder(folder or settings().data / "predictions", Prediction)
 
 
 @lru_cache(maxsize=4)

@@ -57,13 +57,7 @@ class Tenant(Declaration):
 
 @lru_cache(maxsize=4)
 def _tenants(folder: Path) -> dict[str, Tenant]:
-    found = {}
-    for path in sorted(folder.glob("*.yml")):
-        tenant = yamlfile.load(path, Tenant)
-        if tenant.tenant != path.stem:
-            raise ConfigError(f"{path}: tenant is {tenant.tenant!r}, but the file is named {path.stem!r}")
-        found[tenant.tenant] = tenant
-    return found
+    return yamlfile.load_folder(folder, Tenant, "tenant")
 
 
 def tenants() -> dict[str, Tenant]:
