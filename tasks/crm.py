@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from omni import tenancy
@@ -46,6 +47,8 @@ def load_stream(tenant: str, vendor: str, stream: str, handle: Handle) -> Handle
     with open_warehouse(tenancy.get(tenant)) as warehouse:
         loaded = load(warehouse, staged)
     shutil.rmtree(staged.folder)
+    with suppress(OSError):
+        staged.folder.parent.rmdir()  # the last stream of the run leaves it empty
     return {
         "vendor": vendor,
         "stream": stream,
@@ -89,7 +92,7 @@ def ingest(run: Run) -> dict[tuple[str, str], Step]:
                 run.tenant.tenant,
                 vendor,
                 stream,
-                read.future,
+                read,
                 after=[read],
             )
     return loads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from omni.ml import Registry
 from omni.orchestrator.server import Server, server
 from omni.settings import PROJECT, settings
 from omni.warehouse.versions import content_hash
@@ -56,12 +58,23 @@ class Night:
 
 
 @pytest.fixture(scope="session")
-def night(prefect_server) -> Callable[..., Night]:
+def registry(tmp_path_factory) -> Path:
+    """A registry database whose tables exist: making them takes MLflow seconds in every new state folder."""
+    folder = tmp_path_factory.mktemp("registry")
+    Registry(f"sqlite:///{folder / 'mlflow.db'}", folder / "models").load_champion("nothing")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def night(prefect_server, registry) -> Callable[..., Night]:
     """Run a flow on the demo company in a process of its own, killed at an event if one is named."""
 
     def run(
         home: Path, *, flow: str = "nightly", kill: str = "", full: bool = False, **environment: str
     ) -> Night:
+        if not (home / "registry").exists():
+            (home / "registry").mkdir(parents=True, mode=0o700)
+            shutil.copy(registry, home / "registry")
         variables = os.environ | {
             "OMNI_HOME": str(home),
             "OMNI_SECRET_KEY": "a key for tests, long enough to pass the minimum",
