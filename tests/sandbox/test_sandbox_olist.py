@@ -80,6 +80,8 @@ def test_no_person_is_made_up(olist: Company) -> None:
     assert not any(c["firstName"] or c["defaultEmailAddress"] for c in olist.shop.customers)
 
 
+@pytest.mark.real_data
+@pytest.mark.usefixtures("olist")
 def test_until_shows_the_state_of_that_day() -> None:
     company = load_company("olist", until=date(2017, 11, 24))
     assert max(o["updatedAt"] for o in company.shop.orders) < "2017-11-25"
