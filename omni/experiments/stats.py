@@ -66,13 +66,16 @@ def relative_difference(treated: Sample, control: Sample, alpha: float = 0.05) -
     Its p-value differs from the absolute one's: decide on one scale and stay with it.
 
     Returns:
-        None where `difference` gives none, and when the control's mean is not positive.
+        None where `difference` gives none, when the control's mean is not positive, and when the
+        method's variance is zero (a treated arm of nothing but zeros).
     """
     error = _squared_errors(treated, control)
     if error is None or control.mean <= 0:
         return None
     ratio = treated.mean / control.mean
     variance = error[0] / control.mean**2 + error[1] * ratio**2 / control.mean**2
+    if variance <= 0:
+        return None
     return _estimate(ratio - 1, variance, _degrees(error, treated, control), alpha)
 
 
@@ -116,7 +119,9 @@ def _squared_errors(treated: Sample, control: Sample) -> tuple[float, float] | N
 
 
 def _degrees(errors: tuple[float, float], treated: Sample, control: Sample) -> float:
-    return float(sum(errors) ** 2 / (errors[0] ** 2 / (treated.n - 1) + errors[1] ** 2 / (control.n - 1)))
+    # In shares of the sum, so that tiny errors do not vanish when squared.
+    share = errors[0] / sum(errors)
+    return 1 / (share**2 / (treated.n - 1) + (1 - share) ** 2 / (control.n - 1))
 
 
 def _estimate(effect: float, variance: float, degrees: float, alpha: float) -> Estimate:

@@ -16,6 +16,8 @@ from omni.anomaly import ANOMALIES, Detector, detect, detect_all
 from omni.errors import SchemaError
 from omni.settings import settings
 
+pytestmark = pytest.mark.slow
+
 START = date(2024, 1, 1)
 WEEK = np.array([1.0, 0.95, 0.95, 1.0, 1.1, 1.3, 0.8])
 

@@ -18,6 +18,8 @@ from omni.bi.metrics import Metric, in_order
 from omni.bi.rollups import Grain, compile_query, compile_rollup
 from omni.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 FIRST = date(2024, 2, 26)
 
 

@@ -157,6 +157,7 @@ def broken(folder: Path, file: str, old: str, new: str) -> Path:
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [

@@ -25,6 +25,8 @@ from omni.warehouse.database import Warehouse, open_warehouse
 from omni.warehouse.models import load_models
 from omni.warehouse.runner import build
 
+pytestmark = pytest.mark.slow
+
 AT = datetime(2026, 7, 1, 3, 0, tzinfo=UTC)
 HASHES = ["ab" * 32, "0f" * 32, "9c" * 32]
 ORCHESTRATOR = {"PREFECT_RESULTS_DEFAULT_SERIALIZER": "json", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}

@@ -25,6 +25,8 @@ from omni.bi.series import OTHER, compare, open_for_reading, read_series, window
 from omni.errors import ConfigError
 from omni.tenancy import Tenant
 
+pytestmark = pytest.mark.slow
+
 
 def one(con: duckdb.DuckDBPyConnection, sql: str) -> Any:
     row = con.execute(sql).fetchone()

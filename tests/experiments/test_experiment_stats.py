@@ -60,6 +60,12 @@ def test_relative_difference_has_no_unit(a: list[float], b: list[float], factor:
         assert scaled.high == pytest.approx(plain.high, rel=1e-3, abs=1e-3)
 
 
+def test_nothing_relative_is_said_of_an_arm_of_zeros() -> None:
+    zeros, control = Sample(2, 0, 0), sample([1.0, 1.125])
+    assert difference(zeros, control) is not None
+    assert relative_difference(zeros, control) is None
+
+
 def test_p_value_of_an_overwhelming_effect_is_not_zero() -> None:
     result = difference(Sample(1000, 500, 500), Sample(1000, 10, 10))
     assert result is not None

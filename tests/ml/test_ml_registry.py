@@ -20,6 +20,8 @@ from omni.errors import StorageError, TerminalError, TransientError
 from omni.ml import Gate, Prediction, Promotion, Registry, Trained, Version, score, train
 from omni.settings import settings
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[[], Registry]
 Leads = Callable[..., pl.DataFrame]
 NAME = "acme.lead_scoring"

@@ -15,6 +15,8 @@ from omni.ml.classifier import probabilities
 from omni.ml.dataset import split
 from omni.settings import settings
 
+pytestmark = pytest.mark.slow
+
 Leads = Callable[..., pl.DataFrame]
 
 

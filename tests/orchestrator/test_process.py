@@ -18,6 +18,8 @@ from omni.errors import StorageError, TransientError
 from omni.orchestrator import process, server
 from omni.orchestrator.process import Recorded, Seat
 
+pytestmark = pytest.mark.slow
+
 HOLD = """
 import fcntl, os, sys, time
 descriptor = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)

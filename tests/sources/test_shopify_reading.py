@@ -201,6 +201,7 @@ def test_pages_shrink_until_the_shop_can_afford_them(shop, run):
         run(until=DAY + timedelta(days=8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [200, 429])
 def test_throttles_are_waited_for_as_long_as_the_bucket_needs(shop, run, status):
     shop.orders = [order(1)]
