@@ -25,6 +25,7 @@ from omni.files import write_atomic
 from omni.telemetry import Progress, emit
 from omni.tenancy import Tenant
 from omni.warehouse.database import Warehouse, open_warehouse
+from omni.warehouse.versions import forget_seen_changes
 from tasks.policy import Handle
 
 Status = Literal["done", "failed", "blocked"]
@@ -195,3 +196,5 @@ def _record(warehouse: Warehouse, run: Run, summary: dict[str, Any] | None) -> N
                 json.dumps(summary) if summary else None,
             ],
         )
+        if summary:
+            forget_seen_changes(con)

@@ -111,16 +111,15 @@ class Model:
                 )
             return exp.Literal.string(values[node.name])
 
-        return self.query.copy().transform(bind).sql("duckdb")
+        key = tuple(values.values())
+        if key not in self._bound:
+            self._bound[key] = self.query.copy().transform(bind).sql("duckdb", comments=False)
+        return self._bound[key]
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Changes when the SELECT or what decides its building changes; comments do not count."""
-        parts = [
-            self.query.sql("duckdb", comments=False), self.header.kind, self.header.time_column,
-            self.header.lookback, self.header.grain,
-        ]  # fmt: skip
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+    def _bound(self) -> dict[tuple[str, ...], str]:
+        """The SELECT for all values that were asked for; writing it out takes milliseconds."""
+        return {}
 
 
 def parse_model(path: Path, folder: Path) -> Model:
@@ -191,3 +190,19 @@ def stored_inputs(model: Model, models: Mapping[str, Model]) -> tuple[str, ...]:
         else:
             found.add(parent)
     return tuple(sorted(found))
+
+
+def fingerprint(model: Model, models: Mapping[str, Model], tenant: Tenant) -> str:
+    """Changes when what decides a model's rows changes, its inputs' rows apart.
+
+    That is its SELECT and those of the views it reads through, with the tenant's values in them, how it is
+    built and what is checked. Comments do not count.
+    """
+    header = model.header
+    how = [header.kind, header.time_column, header.lookback, header.grain, header.checks]
+    parts = [model.bound(tenant), *map(repr, how)]
+    for parent in model.parents:
+        view = models.get(parent)
+        if view is not None and view.header.kind == "view":
+            parts.append(fingerprint(view, models, tenant))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -20,7 +20,7 @@ import duckdb
 from omni.errors import SchemaError
 from omni.warehouse.checks import CheckResult, record_checks, refuse_failed, run_checks
 from omni.warehouse.database import Warehouse, storage_errors
-from omni.warehouse.models import Model, stored_inputs
+from omni.warehouse.models import Model, fingerprint, stored_inputs
 from omni.warehouse.versions import changed_days, changes_since, content_hash, record_change, versions
 
 Action = Literal["skip", "view", "full", "days"]
@@ -55,23 +55,26 @@ class Built:
         }
 
 
-def decide(con: duckdb.DuckDBPyConnection, model: Model, inputs: tuple[str, ...]) -> Decision:
+def decide(
+    con: duckdb.DuckDBPyConnection, model: Model, inputs: tuple[str, ...], definition: str
+) -> Decision:
     """Compare a model with the state of its last build.
 
     Args:
         con: a connection to the warehouse.
         model: which.
         inputs: the stored tables it depends on (`stored_inputs`).
+        definition: its `fingerprint` now.
     """
     row = con.execute("SELECT fingerprint, inputs FROM ops.models WHERE model = $1", [model.name]).fetchone()
     if model.header.kind == "view":
-        if row is None or row[0] != model.fingerprint or not _exists(con, model.name):
+        if row is None or row[0] != definition or not _exists(con, model.name):
             return Decision("view", "new or changed definition")
         return Decision("skip", "unchanged")
     if row is None or not _exists(con, model.name):
         return Decision("full", "first build")
-    if row[0] != model.fingerprint:
-        return Decision("full", "its SQL changed")
+    if row[0] != definition:
+        return Decision("full", "its SQL or that of a view it reads changed")
     seen: dict[str, int] = json.loads(row[1])
     if set(seen) != set(inputs):
         return Decision("full", "it reads other tables than before")
@@ -94,18 +97,20 @@ def build(warehouse: Warehouse, model: Model, models: Mapping[str, Model], run_i
     """
     started = time.monotonic()
     inputs = stored_inputs(model, models)
+    definition = fingerprint(model, models, warehouse.tenant)
     with warehouse.cursor() as con, storage_errors(warehouse.path):
-        decision = decide(con, model, inputs)
+        # Before deciding: what changes meanwhile is then newer than what this build says it has seen.
+        seen = versions(con, inputs)
+        decision = decide(con, model, inputs, definition)
         if decision.action == "skip":
             return Built(model.name, "skip", decision.reason, _rows(con, model), False, _since(started))
         if decision.action == "view":
-            _create_view(warehouse, model, run_id)
+            _create_view(warehouse, model, definition, run_id)
             return Built(model.name, "view", decision.reason, 0, True, _since(started))
-        seen = versions(con, inputs)
         fresh = _build_aside(con, warehouse, model, decision)
         try:
             failing = _audit(con, warehouse, model, fresh, run_id)
-            changed = _swap(con, warehouse, model, decision, fresh, seen, run_id)
+            changed = _swap(con, warehouse, model, decision, fresh, definition, seen, run_id)
         finally:
             con.execute(f"DROP TABLE IF EXISTS {fresh}")
         return Built(
@@ -163,6 +168,7 @@ def _swap(
     model: Model,
     decision: Decision,
     fresh: str,
+    definition: str,
     seen: dict[str, int],
     run_id: str,
 ) -> bool:
@@ -182,7 +188,7 @@ def _swap(
             write.execute(f"INSERT INTO {model.name} BY NAME SELECT * FROM {fresh}")
         if changed:
             record_change(write, model.name, days, run_id=run_id, content_hash=whole)
-        _remember(write, model, seen, run_id)
+        _remember(write, model.name, definition, seen, run_id)
     return changed
 
 
@@ -203,21 +209,23 @@ def _difference(
     return whole, changed_days(con, model.name, fresh, column) if column else None
 
 
-def _create_view(warehouse: Warehouse, model: Model, run_id: str) -> None:
+def _create_view(warehouse: Warehouse, model: Model, definition: str, run_id: str) -> None:
     with warehouse.transaction() as con:
         try:
             con.execute(f"CREATE OR REPLACE VIEW {model.name} AS {model.bound(warehouse.tenant)}")
         except (duckdb.BinderException, duckdb.CatalogException) as error:
             raise SchemaError(f"{model.origin}: {str(error).splitlines()[0]}") from error
-        _remember(con, model, {}, run_id)
+        _remember(con, model.name, definition, {}, run_id)
 
 
-def _remember(con: duckdb.DuckDBPyConnection, model: Model, seen: dict[str, int], run_id: str) -> None:
+def _remember(
+    con: duckdb.DuckDBPyConnection, model: str, definition: str, seen: dict[str, int], run_id: str
+) -> None:
     con.execute(
         "INSERT INTO ops.models VALUES ($1, $2, $3, $4, $5) ON CONFLICT (model) DO UPDATE SET "
         "fingerprint = excluded.fingerprint, inputs = excluded.inputs, run_id = excluded.run_id, "
         "built_at = excluded.built_at",
-        [model.name, model.fingerprint, json.dumps(seen), run_id, datetime.now(UTC)],
+        [model, definition, json.dumps(seen), run_id, datetime.now(UTC)],
     )
 
 

@@ -80,6 +80,14 @@ def changes_since(con: duckdb.DuckDBPyConnection, seen: dict[str, int]) -> Chang
     return Changes(tuple(sorted(days)), everything)
 
 
+def forget_seen_changes(con: duckdb.DuckDBPyConnection) -> None:
+    """Drop the record of changes that every model reading the table has seen; new models build whole."""
+    con.execute(
+        "DELETE FROM ops.changes c WHERE version <= coalesce((SELECT min(CAST(json_extract(m.inputs, "
+        "concat('$.\"', c.table_name, '\"')) AS BIGINT)) FROM ops.models m), version)"
+    )
+
+
 def content_hash(con: duckdb.DuckDBPyConnection, relation: str) -> str:
     """An order-free hash of a relation's rows (lineage columns, which begin with `_`, left out)."""
     columns = [column for column in _columns(con, relation) if not column.startswith("_")]

@@ -12,7 +12,7 @@ from omni.tenancy import Tenant
 from omni.warehouse.database import Warehouse, open_warehouse
 from omni.warehouse.models import Model, in_order, load_models
 from omni.warehouse.runner import Built, build
-from omni.warehouse.versions import record_change
+from omni.warehouse.versions import forget_seen_changes, record_change
 
 ORDERS = """/*
 kind: full
@@ -140,8 +140,41 @@ def test_changed_sql_rebuilds_whole(warehouse, models, tmp_path):
         tmp_path / "changed", orders=ORDERS.replace("amount FROM", "amount * 2 AS amount FROM")
     )
     built = run_all(warehouse, changed)
-    assert built["core.orders"].reason == "its SQL changed"
+    assert built["core.orders"].reason == "its SQL or that of a view it reads changed"
     assert [float(row[1]) for row in rows(warehouse, "marts.daily")] == [10.0, 14.0]
+
+
+def test_changes_are_forgotten_once_every_reader_has_seen_them(warehouse, models):
+    def forget() -> int:
+        with warehouse.transaction() as con:
+            forget_seen_changes(con)
+            return con.execute("SELECT count(*) FROM ops.changes").fetchone()[0]
+
+    run_all(warehouse, models)
+    assert forget() == 0
+    write_rows(warehouse, "(3, '2026-01-05 10:00:00+00', 1)", [date(2026, 1, 5)])
+    assert forget() == 1
+    assert run_all(warehouse, models)["marts.daily"].action == "days"
+    assert forget() == 0
+
+
+def test_a_changed_view_rebuilds_what_reads_through_it(warehouse, models, tmp_path):
+    run_all(warehouse, models)
+    folder = tmp_path / "changed"
+    write_models(folder)
+    (folder / "staging" / "orders.sql").write_text(
+        VIEW.replace("FROM core.orders", "FROM core.orders WHERE amount > 5")
+    )
+    built = run_all(warehouse, load_models(folder))
+    assert (built["core.orders"].action, built["staging.orders"].action) == ("skip", "view")
+    assert [float(row[1]) for row in rows(warehouse, "marts.daily")] == [7.0]
+
+
+def test_another_time_zone_rebuilds_what_depends_on_it(home, tenant, warehouse, models):
+    run_all(warehouse, models)
+    moved = Warehouse(tenant.model_copy(update={"timezone": "UTC"}), warehouse.path, warehouse._shared)
+    assert run_all(moved, models)["core.orders"].action == "full"
+    assert [row[0] for row in rows(warehouse, "marts.daily")] == [date(2026, 1, 1)]
 
 
 def test_failed_check_keeps_the_old_table(warehouse, models):
