@@ -79,9 +79,10 @@ def register_blocks() -> list[str]:
     from blocks.hubspot import HubSpot
     from blocks.registry import ModelRegistry
     from blocks.shopify import Shopify
+    from blocks.stripe import Stripe
     from blocks.warehouse import Warehouse
 
-    classes = (HubSpot, ModelRegistry, Shopify, Warehouse)
+    classes = (HubSpot, ModelRegistry, Shopify, Stripe, Warehouse)
     for block_class in classes:
         block_class.register_type_and_schema()
     return [block_class.get_block_type_name() for block_class in classes]

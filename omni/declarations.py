@@ -1,13 +1,13 @@
 """Every declaration checked against the others, before anything runs.
 
 What `make check` and `omni check` execute: contracts, models, metrics, experiments, predictions,
-dashboards and tenants load; every model reads tables that exist and binds on empty ones; every metric,
-experiment and prediction names columns its table really has.
+dashboards, write-backs and tenants load; every model reads tables that exist and binds on empty ones; every
+metric, experiment, prediction and write-back names columns its table really has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import duckdb
@@ -17,9 +17,12 @@ from omni.bi.board import load_board
 from omni.bi.daily import rollup_models
 from omni.bi.metrics import load_metrics
 from omni.bi.metrics import validate as validate_metrics
+from omni.destinations import declaration as write_backs
+from omni.destinations.declaration import WriteBack
 from omni.errors import ConfigError, SchemaError
 from omni.experiments.declaration import load_experiments
 from omni.ml.declaration import load_predictions
+from omni.privacy.datamap import DataMap, build_map
 from omni.settings import settings
 from omni.tenancy import Tenant
 from omni.warehouse.contracts import Contract, load_contracts
@@ -63,6 +66,10 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
         _require(columns, prediction.table, used, f"prediction {prediction.name}")
     for tenant in tenants.values():
         _streams_exist(tenant, contracts)
+    backs = write_backs.load_write_backs(data / "writebacks")
+    write_backs.validate(backs, columns, tenants)
+    if backs:
+        _refuse_personal(backs.values(), build_map(contracts, models))
     return {
         "contracts": len(contracts),
         "models": len(load_models(data / "models")),
@@ -71,7 +78,30 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
         "predictions": len(predictions),
         "dashboards": len([load_board(path, metrics) for path in (data / "dashboards").glob("*.yml")]),
         "tenants": len(tenants),
+        "write-backs": len(backs),
     }
+
+
+def check_write_back(one: WriteBack) -> None:
+    """Refuse a write-back of columns that must not leave the house.
+
+    Raises:
+        ConfigError: as `write_backs.refuse_personal`.
+    """
+    data = settings().data
+    models = load_models(data / "models") | rollup_models(data / "metrics")
+    _refuse_personal([one], build_map(load_contracts(data / "contracts"), models))
+
+
+def _refuse_personal(backs: Iterable[WriteBack], found: DataMap) -> None:
+    held = [(d.table, d.column, d) for d in found.declared]
+    held += [(d.table, d.column, d.source) for d in found.derived if d.through != "computed"]
+    hidden: dict[str, set[str]] = {}
+    for table, column, source in held:
+        if source.personal.protect != "clear":
+            hidden.setdefault(table, set()).add(column)
+    for one in backs:
+        write_backs.refuse_personal(one, hidden, found.clear_columns())
 
 
 def columns_of(contracts: Mapping[str, Contract], models: Mapping[str, Model], tenant: Tenant) -> Columns:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pydantic import AnyHttpUrl, BaseModel, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from omni.errors import ConfigError
 
@@ -25,6 +25,9 @@ class HubSpotSettings(BaseModel):
     token: SecretStr | None = Field(None, description="private app access token", examples=["pat-eu1-…"])
     requests_per_10s: int = Field(190, ge=1, description="account's burst limit", examples=[190])
     searches_per_second: int = Field(5, ge=1, description="search endpoint's limit", examples=[5])
+    webhook_secret: SecretStr | None = Field(
+        None, description="secret that webhooks are signed with", examples=["<client secret of the app>"]
+    )
 
 
 class ShopifySettings(BaseModel):
@@ -34,6 +37,112 @@ class ShopifySettings(BaseModel):
         None, description="shop base", examples=["https://acme.myshopify.com"]
     )
     token: SecretStr | None = Field(None, description="Admin API access token", examples=["shpat_…"])
+    webhook_secret: SecretStr | None = Field(
+        None, description="secret that webhooks are signed with", examples=["<client secret of the app>"]
+    )
+
+
+class SalesforceSettings(BaseModel):
+    """How to reach a Salesforce org by a session's token; `omni connect` and blocks renew sessions."""
+
+    base_url: AnyHttpUrl | None = Field(
+        None, description="the org's My Domain", examples=["https://acme.my.salesforce.com"]
+    )
+    token: SecretStr | None = Field(None, description="access token of a session", examples=["00D…!…"])
+    requests_per_10s: int = Field(190, ge=1, description="requests we send at most", examples=[190])
+
+
+class StripeSettings(BaseModel):
+    """How to reach a Stripe account when no saved block of the tenant's name exists."""
+
+    base_url: AnyHttpUrl | None = Field(None, description="API base", examples=["https://api.stripe.com"])
+    token: SecretStr | None = Field(None, description="restricted or secret key", examples=["rk_live_…"])
+    account: str | None = Field(
+        None,
+        pattern=r"^acct_\w{1,64}$",
+        description="connected account to read instead of the key's own",
+        examples=["acct_1A2b3C"],
+    )
+    requests_per_10s: int = Field(
+        1_000, ge=10, description="account's limit; 250 for keys of a test account", examples=[1000]
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="secret that webhooks are signed with", examples=["whsec_…"]
+    )
+
+
+class FilesSettings(BaseModel):
+    """Where files are delivered when no saved block of the tenant's name exists."""
+
+    base_url: str | None = Field(
+        None,
+        description="folder with one of each stream; default is drop/ in the tenant's state folder",
+        examples=["/srv/drop/{tenant}"],
+    )
+    options: dict[str, str] = Field(
+        {},
+        description="how files are written, for all streams or for <stream>.<option>, as a JSON object",
+        examples=['{"delimiter": ";", "orders.marker": ".done"}'],
+    )
+
+
+class RestSettings(BaseModel):
+    """How to reach an API declared under data/rest/ when no saved block of the tenant's exists."""
+
+    base_url: AnyHttpUrl | None = Field(
+        None, description="API base; default is the declaration's", examples=["https://api.example.com"]
+    )
+    token: SecretStr | None = Field(
+        None, description="token, key, or user:password for basic", examples=["<token>"]
+    )
+    client_id: str | None = Field(None, description="of OAuth client credentials", examples=["my-client"])
+    client_secret: SecretStr | None = Field(
+        None, description="of OAuth client credentials", examples=["<secret>"]
+    )
+
+
+class MongoSettings(BaseModel):
+    """How to reach a MongoDB database when no saved block of the tenant's name exists."""
+
+    base_url: str | None = Field(
+        None,
+        pattern=r"^mongodb(\+srv)?://[^@]+/[^@/]+$",
+        description="servers and database, without user and password",
+        examples=["mongodb://db.example:27017/shop"],
+    )
+    username: str | None = Field(None, description="user", examples=["omni"])
+    token: SecretStr | None = Field(None, description="the user's password", examples=["<password>"])
+
+
+class FirestoreSettings(BaseModel):
+    """How to reach a Firestore database when no saved block of the tenant's name exists."""
+
+    base_url: str | None = Field(
+        None,
+        pattern=r"^firestore://[^/]+(/[^/]+)?$",
+        description="project and database; the default database when only the project is named",
+        examples=["firestore://my-project/(default)"],
+    )
+    token: SecretStr | None = Field(
+        None,
+        description="a service account's key, as JSON; default is the machine's own credentials",
+        examples=["<service account JSON>"],
+    )
+
+
+class WebhookSettings(BaseModel):
+    """Webhooks in and out."""
+
+    secrets: dict[str, SecretStr] = Field(
+        {},
+        description="signing secrets by tenant/sender, as a JSON object; a space between two while changing",
+        examples=['{"acme/zapier": "whsec_…"}'],
+    )
+    loopback: bool = Field(
+        False,
+        description="let outgoing webhooks reach this machine over http, to try them out",
+        examples=["false"],
+    )
 
 
 class Settings(BaseSettings):
@@ -64,6 +173,17 @@ class Settings(BaseSettings):
         description="master secret for keyed hashes; generated into the state folder when unset",
         examples=["<at least 32 random characters>"],
     )
+    old_secret_keys: list[SecretStr] = Field(
+        [],
+        description="earlier values of OMNI_SECRET_KEY, as a JSON list; they open what was sealed under them",
+        examples=['["<the earlier OMNI_SECRET_KEY>"]'],
+    )
+    control_url: str | None = Field(
+        None,
+        pattern=r"^(sqlite|postgresql(\+\w+)?)://",
+        description="control database; default is SQLite in the state folder",
+        examples=["postgresql+psycopg://omni@db.example/omni"],
+    )
     tracking_uri: str | None = Field(
         None,
         description="MLflow tracking server; default is SQLite in the state folder",
@@ -81,6 +201,11 @@ class Settings(BaseSettings):
         description="DuckDB's memory limit per process; default is DuckDB's own",
         examples=["4GB"],
     )
+    public_url: AnyHttpUrl | None = Field(
+        None,
+        description="address under which others reach `omni webhooks serve`; HubSpot signs it",
+        examples=["https://hooks.acme.example"],
+    )
     server_port: int = Field(
         4200, ge=1, le=65535, description="first port to try for the local Prefect server", examples=[4200]
     )
@@ -96,6 +221,13 @@ class Settings(BaseSettings):
     )
     hubspot: HubSpotSettings = HubSpotSettings()
     shopify: ShopifySettings = ShopifySettings()
+    salesforce: SalesforceSettings = SalesforceSettings()
+    stripe: StripeSettings = StripeSettings()
+    files: FilesSettings = FilesSettings()
+    rest: dict[str, RestSettings] = {}
+    mongodb: MongoSettings = MongoSettings()
+    firestore: FirestoreSettings = FirestoreSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     def tenant_home(self, tenant: str) -> Path:
         """Folder of everything that belongs to one tenant."""
@@ -133,6 +265,8 @@ def load_settings() -> Settings:
                 f"{variable}: {problem['msg']}" + (f"; for example {variable}={example}" if example else "")
             )
         raise ConfigError("Wrong setting.\n" + "\n".join(lines)) from None
+    except SettingsError as error:
+        raise ConfigError(f"Wrong setting: {error}. Lists and groups are written as JSON.") from None
 
 
 @lru_cache(maxsize=1)

@@ -1,10 +1,12 @@
-"""How a tenant's vendors are reached: a saved block, else settings, else the sandbox.
+"""How a tenant's vendors are reached: a saved block, else an account connected by OAuth, else settings, else
+the sandbox.
 
 A connection holds a token, so it never travels as a task's parameter: steps ask for it here by name.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
@@ -12,19 +14,37 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from blocks.drop_folder import DropFolder
+from blocks.firestore import Firestore
 from blocks.hubspot import HubSpot
 from blocks.lookup import saved
+from blocks.mongodb import MongoDB
+from blocks.rest_api import RestApi
+from blocks.salesforce import Salesforce
 from blocks.shopify import Shopify
+from blocks.stripe import Stripe
 from omni import tenancy
 from omni.errors import ConfigError
 from omni.sandbox.process import running as sandbox_running
 from omni.sandbox.process import searches_for
 from omni.settings import settings
+from omni.sources import rest
 from omni.sources.connection import Connection
 from omni.sources.extract import vendor_named
+from omni.sources.oauth_store import stored_connection
 from omni.tenancy import Tenant
 
-BLOCKS: dict[str, Any] = {"hubspot": HubSpot, "shopify": Shopify}
+BLOCKS: dict[str, Any] = {
+    "hubspot": HubSpot,
+    "shopify": Shopify,
+    "salesforce": Salesforce,
+    "stripe": Stripe,
+    "files": DropFolder,
+    "mongodb": MongoDB,
+    "firestore": Firestore,
+}
+OWN_SETTINGS = ("files", "mongodb", "firestore")
+"""Vendors whose modules make the connection from the settings themselves; so do declared REST APIs."""
 
 SANDBOX_PER_10S = 5_000
 """The sandbox stands in for an account without a rate limit worth waiting for."""
@@ -33,7 +53,12 @@ _connections: dict[tuple[str, str], Connection] = {}
 
 
 def _configured(tenant: Tenant, vendor: str) -> Connection | None:
-    """The saved block of the tenant's name, or for a tenant without sandbox company the settings."""
+    """The saved block of the tenant's name, the account it connected by `omni connect`, or for a tenant
+    without sandbox company the settings."""
+    if vendor in rest.declarations():
+        # A tenant may have several, so a block is saved under "<tenant>-<vendor>".
+        declared = saved(RestApi, f"{tenant.tenant}-{vendor}")
+        return declared.connection(vendor) if declared else rest.configured(tenant, vendor)
     if vendor not in BLOCKS:
         raise ConfigError(
             f"Tenant {tenant.tenant!r} names unknown vendor {vendor!r}; known: {', '.join(BLOCKS)}"
@@ -41,13 +66,22 @@ def _configured(tenant: Tenant, vendor: str) -> Connection | None:
     if (block := saved(BLOCKS[vendor], tenant.tenant)) is not None:
         connection: Connection = block.connection()
         return connection
+    if (stored := stored_connection(tenant.tenant, vendor)) is not None:
+        return stored
+    if vendor in OWN_SETTINGS:
+        own: Connection | None = importlib.import_module(f"omni.sources.{vendor}").configured(tenant)
+        return own
     configured = getattr(settings(), vendor)
     if tenant.company is not None or configured.base_url is None:
         return None
     if configured.token is None:
         raise ConfigError(f"OMNI_{vendor.upper()}__TOKEN is not set, but OMNI_{vendor.upper()}__BASE_URL is")
-    limits = configured.model_dump(exclude={"base_url", "token"})
-    return Connection(vendor, str(configured.base_url).rstrip("/"), configured.token, **limits)
+    limits = configured.model_dump(exclude={"base_url", "token", "webhook_secret", "account"})
+    account = getattr(configured, "account", None)
+    options = {"account": account} if account else {}
+    return Connection(
+        vendor, str(configured.base_url).rstrip("/"), configured.token, options=options, **limits
+    )
 
 
 @contextmanager
@@ -62,8 +96,8 @@ def connected(tenant: Tenant) -> Iterator[None]:
     if missing and tenant.company is None:
         prefix = f"OMNI_{missing[0].upper()}__"
         raise ConfigError(
-            f"Tenant {tenant.tenant!r} has no connection to {', '.join(missing)}. Save a block named "
-            f"{tenant.tenant!r}, or set {prefix}BASE_URL and {prefix}TOKEN."
+            f"Tenant {tenant.tenant!r} has no connection to {', '.join(missing)}. Run `omni connect`, save a "
+            f"block named {tenant.tenant!r}, or set {prefix}BASE_URL and {prefix}TOKEN."
         )
     with _sandbox(tenant, missing) as simulated:
         for vendor, connection in (found | simulated).items():

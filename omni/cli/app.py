@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from omni.cli.errors import FAILED, clear_errors
+from omni.cli.webhooks import app as webhooks
 
 app = typer.Typer(
     name="omni",
@@ -20,6 +22,7 @@ sandbox = typer.Typer(help="A local server that speaks the vendors' protocols.",
 servers = typer.Typer(help="The local Prefect server.", no_args_is_help=True)
 app.add_typer(sandbox, name="sandbox")
 app.add_typer(servers, name="server")
+app.add_typer(webhooks, name="webhooks")
 
 Companies = Annotated[
     list[str],
@@ -35,6 +38,19 @@ Ephemeral = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something failed.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print Prefect's logs too.")]
+
+
+MaybeCompany = Annotated[
+    str | None, typer.Option("--company", "--tenant", "-c", help="Whose; all when not given.")
+]
+
+
+class GrantName(StrEnum):
+    """The ways tokens are obtained: a person's consent, the app's own name, a signed assertion."""
+
+    code = "code"
+    client_credentials = "client-credentials"
+    jwt = "jwt"
 
 
 class Format(StrEnum):
@@ -137,6 +153,103 @@ def portal(port: Annotated[int, typer.Option(min=1, max=65535, help="Where to li
 
         typer.echo(f"http://127.0.0.1:{port}")
         serve(port)
+
+
+@app.command(
+    epilog="Examples: `omni connect hubspot --client-id … --client-secret-env HUBSPOT_SECRET` · "
+    "`omni connect shopify --at https://acme.myshopify.com --client-id …`"
+)
+def connect(
+    vendor: Annotated[
+        str, typer.Argument(help="hubspot, salesforce, shopify or stripe.", show_default=False)
+    ],
+    company: Company = "demo",
+    client_id: Annotated[str | None, typer.Option(help="The app's client id; asked once.")] = None,
+    client_secret_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Environment variable that holds the client secret.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="URL", help="The account's own host, or a sandbox.")
+    ] = None,
+    grant: Annotated[
+        GrantName | None, typer.Option(help="How tokens are obtained.", show_default="as before, else code")
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="On whose behalf, with --grant jwt.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="RSA private key in PEM form, with --grant jwt.")
+    ] = None,
+    scopes: Annotated[str | None, typer.Option(help="What to ask for instead of the usual.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the redirect comes; 0: any.")] = 0,
+    wait: Annotated[int, typer.Option(min=1, max=3600, help="Seconds to wait for consent.")] = 300,
+    browser: Annotated[bool, typer.Option(help="Open the consent page.")] = True,
+) -> None:
+    """Connect a vendor's account by OAuth 2. Its tokens are stored encrypted and renewed by themselves."""
+    with clear_errors():
+        from omni.cli.connect import Wanted, connect_account
+
+        way = grant.value if grant else None
+        wanted = Wanted(
+            vendor, company, client_id, client_secret_env, at, way, user, key_file, scopes, port, wait
+        )
+        connect_account(wanted, browser=browser)
+
+
+@app.command()
+def connections(company: MaybeCompany = None, as_json: AsJson = False) -> None:
+    """List the accounts that are connected, without their secrets."""
+    with clear_errors():
+        from omni.cli.connect import list_accounts
+
+        list_accounts(company, as_json=as_json)
+
+
+@app.command(epilog="Example: `omni disconnect hubspot --company acme`")
+def disconnect(
+    vendor: Annotated[str, typer.Argument(help="The vendor.", show_default=False)], company: Company = "demo"
+) -> None:
+    """End an account's tokens at the vendor where it offers that, and remove them here."""
+    with clear_errors():
+        from omni.cli.connect import disconnect_account
+
+        disconnect_account(vendor, company)
+
+
+@app.command(
+    "write-back",
+    epilog="Examples: `omni write-back` · `omni write-back lead_scores --dry-run` · "
+    "`omni write-back lead_scores --company demo`",
+)
+def write_back(
+    name: Annotated[str | None, typer.Argument(help="Which one; lists them when left out.")] = None,
+    company: Company = "demo",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, write nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write although more rows changed than allowed.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Try rows again that were refused.")] = False,
+    ephemeral: Ephemeral = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write segments and scores back to a vendor: what is new or changed since the last time."""
+    with clear_errors():
+        from omni.cli import writeback
+
+        if name is None or dry_run:
+            if name is None:
+                writeback.list_write_backs(as_json=as_json)
+            else:
+                writeback.show_plan(name, company, replay=replay, as_json=as_json)
+            return
+        from omni.cli.night import run_flow
+        from omni.destinations.declaration import write_back_named
+
+        write_back_named(name)
+        good = run_flow(
+            "write_back", [company], full=False, ephemeral=ephemeral, quiet=quiet, as_json=as_json,
+            verbose=verbose, parameters={"name": name, "force": force, "replay": replay},
+        )  # fmt: skip
+    if not good:
+        raise typer.Exit(FAILED)
 
 
 @app.command()

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -30,19 +31,27 @@ def flow_names() -> list[str]:
     return sorted(path.stem for path in files)
 
 
-def _parameters(name: str) -> list[str]:
-    """A flow's parameters, read from its source: importing it would take seconds."""
+def _parameters(name: str, *, needed: bool = False) -> list[str]:
+    """A flow's parameters, or those without a default; read from its source, as importing takes seconds."""
     tree = ast.parse((PROJECT / "flows" / f"{name}.py").read_text(encoding="utf-8"))
     return [
         argument.arg
         for node in tree.body
         if isinstance(node, ast.FunctionDef) and node.name == name
-        for argument in node.args.args
+        for argument in node.args.args[: len(node.args.args) - len(node.args.defaults) if needed else None]
     ]
 
 
 def run_flow(
-    name: str, companies: list[str], *, full: bool, ephemeral: bool, quiet: bool, as_json: bool, verbose: bool
+    name: str,
+    companies: list[str],
+    *,
+    full: bool,
+    ephemeral: bool,
+    quiet: bool,
+    as_json: bool,
+    verbose: bool,
+    parameters: Mapping[str, Any] | None = None,
 ) -> bool:
     """Run a flow for each company, one after the other.
 
@@ -59,6 +68,11 @@ def run_flow(
         raise ConfigError(f"There is no flow {name!r}.{hint} Flows: {', '.join(known)}")
     if full and "full" not in _parameters(name):
         raise ConfigError(f"Flow {name} takes no --full: it always works on what changed")
+    if missing := sorted(set(_parameters(name, needed=True)) - {"tenant", *(parameters or {})}):
+        raise ConfigError(
+            f"Flow {name} needs {', '.join(missing)}, which `omni run` cannot give; see `omni --help` for its "
+            "own command"
+        )
     tenants = [tenancy.get(company) for company in companies]
     console = Console(stderr=as_json)
     apply_environment()
@@ -73,7 +87,8 @@ def run_flow(
         if not quiet:
             console.print(_where(prefect, ephemeral=ephemeral), highlight=False)
         for tenant in tenants:
-            summary = _run(name, prefect, tenant, console, full=full, quiet=quiet or as_json)
+            given = {"tenant": tenant.tenant, **({"full": True} if full else {}), **(parameters or {})}
+            summary = _run(name, prefect, tenant, console, given, quiet=quiet or as_json)
             good = good and summary["status"] == "done"
             if as_json:
                 typer.echo(json.dumps(summary, indent=1))
@@ -91,12 +106,15 @@ def _where(prefect: Server, *, ephemeral: bool) -> str:
 
 
 def _run(
-    name: str, prefect: Server, tenant: Tenant, console: Console, *, full: bool, quiet: bool
+    name: str,
+    prefect: Server,
+    tenant: Tenant,
+    console: Console,
+    parameters: dict[str, Any],
+    *,
+    quiet: bool,
 ) -> dict[str, Any]:
     flow = getattr(importlib.import_module(f"flows.{name}"), name)
-    parameters: dict[str, Any] = {"tenant": tenant.tenant}
-    if full:
-        parameters["full"] = True
     with display(console, f"{name} of {tenant.title}", quiet=quiet):
         state = flow(**parameters, return_state=True)
     run_id = state.state_details.flow_run_id
@@ -105,4 +123,6 @@ def _run(
         summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         prefect.expect(run_id, summary["tasks"])
         return summary
-    return {"flow": name, "tenant": tenant.tenant, "status": "failed", "error": state.message, "stages": {}}
+    done = state.is_completed()  # it found nothing to do, or its steps need no summary
+    outcome = {"status": "done", "error": None} if done else {"status": "failed", "error": state.message}
+    return {"flow": name, "tenant": tenant.tenant, **outcome, "stages": {}}

@@ -124,6 +124,15 @@ def _shown(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
+def _drained(steps: dict[str, dict[str, Any]]) -> list[str]:
+    lines = []
+    for name, step in steps.items():
+        counts = ((step[what], what) for what in ("done", "ignored") if step[what])
+        said = ", ".join(f"{number:,} {what}" for number, what in counts) or "nothing due"
+        lines.append(f"{name}: {said}; {step['objects']:,} objects read again, {step['rows']:,} rows changed")
+    return lines
+
+
 _TELLERS = {
     "ingest": _ingested,
     "models": _built,
@@ -135,4 +144,5 @@ _TELLERS = {
     "publish": _path,
     "dashboards": _path,
     "compliance": _reported,
+    "webhooks": _drained,
 }

@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omni.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omni.sandbox.salesforce_org import Org
 
 Node = dict[str, Any]
 """One object of Shopify's graph, by GraphQL field name."""
@@ -27,6 +30,7 @@ class Property:
     """A CRM property's definition.
 
     `type` is one of string, number, bool, date, datetime, enumeration; `options` are an enumeration's values.
+    `custom` ones are the account's own, `unique` ones identify a record, `sensitive` ones are marked so.
     """
 
     name: str
@@ -34,6 +38,9 @@ class Property:
     label: str
     options: tuple[str, ...] = ()
     calculated: bool = False
+    custom: bool = False
+    unique: bool = False
+    sensitive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,9 @@ class Truth:
 class Company:
     """A company, as its CRM and its shop show it.
 
-    `associations` maps (from type, to type) to {from id: to ids}; both directions are present.
+    `associations` maps (from type, to type) to {from id: to ids}; both directions are present. `owners` are
+    the CRM's users in HubSpot's shape. `org` makes its Salesforce org, a new one each time, since an org
+    changes while it is served.
     """
 
     name: str
@@ -117,6 +126,8 @@ class Company:
     shop: Shop
     documents: Path | None
     truth: Truth = field(default_factory=Truth)
+    owners: tuple[Node, ...] = field(default=(), repr=False)
+    org: Callable[[], Org] | None = field(default=None, repr=False)
 
 
 @lru_cache(maxsize=65_536)
@@ -169,7 +180,7 @@ def both_ways(
 
 def known_companies() -> tuple[str, ...]:
     """Names `load_company` accepts."""
-    return ("demo", "olist")
+    return ("demo", "olist", "sales")
 
 
 def check_known(name: str) -> None:
@@ -197,6 +208,10 @@ def load_company(name: str, until: date | None = None) -> Company:
         from omni.sandbox import olist
 
         return olist.build(until)
+    if name == "sales":
+        from omni.sandbox import sales_org
+
+        return sales_org.build(until)
     from omni.sandbox import demo
 
     return demo.build(until)

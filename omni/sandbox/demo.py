@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from omni.sandbox.demo_leads import build_leads
 from omni.sandbox.demo_mail import CAMPAIGN, CAUSED, WINDOW_DAYS, build_mailing
 from omni.sandbox.demo_orders import Orders, build_orders
 from omni.sandbox.demo_shop import render_customers, render_orders
+from omni.sandbox.demo_support import build_tickets, render_owners, render_tickets, ticket_links
 from omni.sandbox.demo_trade import build_trade
+from omni.sandbox.salesforce_demo import build_org
 
 HANDBOOK = Path(__file__).parent / "handbook"
 
@@ -43,6 +46,7 @@ def build(until: date | None = None) -> Company:
     limit = horizon(until)
     leads = build_leads()
     deals = build_deals(leads)
+    tickets = build_tickets(leads)
     mailing = build_mailing(leads)
     trade = build_trade(leads, mailing)
     catalogue = build_catalogue()
@@ -54,16 +58,22 @@ def build(until: date | None = None) -> Company:
         render_contacts(leads, deals, limit),
         render_companies(limit),
         render_deals(deals, limit),
+        render_tickets(tickets, limit),
         render_reviews(orders, catalogue, limit),
         render_sends(leads, mailing, limit),
         render_events(leads, trade, orders, catalogue, limit),
     )
+    crm = {objects.name: objects for objects in types}
+    links = both_ways(deal_links(deals, limit) | ticket_links(tickets, limit))
+    shop = Shop("Demo Outfitters", "EUR", tuple(customers), tuple(products), tuple(shown))
     return Company(
         name="demo",
         timezone=ZONE,
-        crm={objects.name: objects for objects in types},
-        associations=both_ways(deal_links(deals, limit)),
-        shop=Shop("Demo Outfitters", "EUR", tuple(customers), tuple(products), tuple(shown)),
+        crm=crm,
+        associations=links,
+        shop=shop,
         documents=HANDBOOK,
         truth=Truth(anomalies(), _experiment(orders, trade.base_rate), leads.auc),
+        owners=render_owners(limit),
+        org=partial(build_org, crm, links, shop),
     )

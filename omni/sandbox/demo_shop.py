@@ -96,7 +96,7 @@ def render_orders(
         node = _order(columns, n, buyer, limit)
         start, end = columns["first_line"][n], columns["first_line"][n + 1]
         node["lineItems"] = [_line(columns, k, by_product, prices) for k in range(start, end)]
-        node["refunds"] = _refunds(columns, prices, n, limit)
+        node["refunds"] = _refunds(columns, node["lineItems"], n, limit)
         node["transactions"] = _transactions(columns, n, limit, node["refunds"])
         _settle(node, columns, n, limit)
         if buyer is not None:
@@ -148,16 +148,14 @@ def _happened(columns: Lists, name: str, n: int, limit: int) -> int:
     return at if 0 < at < limit else 0
 
 
-def _refunds(columns: Lists, prices: list[int], n: int, limit: int) -> list[Node]:
+def _refunds(columns: Lists, lines: list[Node], n: int, limit: int) -> list[Node]:
     at = _happened(columns, "refunded_at", n, limit)
     if not at:
         return []
     line = columns["refund_line"][n]
-    if line < 0:
-        amount = columns["subtotal"][n]
-    else:
-        k = columns["first_line"][n] + line
-        amount = prices[columns["product"][k]] * columns["quantity"][k] - columns["line_discount"][k]
+    back = lines if line < 0 else [lines[line]]
+    returned = [_returned(item) for item in back]
+    amount = sum(_minor(item["subtotalSet"]) for item in returned)
     note = columns["refund_note"][n]
     reason = "Recall: buckle may break" if note < 0 else words.REFUND_NOTES[note]
     return [
@@ -165,10 +163,28 @@ def _refunds(columns: Lists, prices: list[int], n: int, limit: int) -> list[Node
             "__typename": "Refund",
             "id": f"gid://shopify/Refund/{300_001 + n}",
             "note": None if n % 23 == 0 else reason,
+            "refundLineItems": returned,
             "totalRefundedSet": _money(amount),
             "createdAt": shop_time(at),
         }
     ]
+
+
+def _minor(bag: Node) -> int:
+    return int(bag["shopMoney"]["amount"].replace(".", ""))
+
+
+def _returned(line: Node) -> Node:
+    number = int(line["id"].rsplit("/", 1)[1])
+    price, discount = _minor(line["originalUnitPriceSet"]), _minor(line["totalDiscountSet"])
+    return {
+        "__typename": "RefundLineItem",
+        "id": f"gid://shopify/RefundLineItem/{number}",
+        "lineItem": line,
+        "quantity": line["quantity"],
+        "restockType": "NO_RESTOCK" if number % 5 == 0 else "RETURN",
+        "subtotalSet": _money(price * line["quantity"] - discount),
+    }
 
 
 def _transactions(columns: Lists, n: int, limit: int, refunds: list[Node]) -> list[Node]:

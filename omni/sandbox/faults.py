@@ -13,9 +13,14 @@ from typing import Any
 
 PASSING = ("429_retry_after", "429", "500", "502", "503", "cut_body")
 """Faults that pass by themselves; for Shopify `throttled` too."""
-PLAIN = (*PASSING, "throttled", "401", "malformed_json", "missing_results", "truncate_page")
-WITH_ARGUMENT = {"drop_property": 1, "change_type": 2, "slow": 1}
+BULK = ("bulk_failed", "bulk_timeout", "bulk_expired", "bulk_canceled", "bulk_lost", "bulk_scattered")
+"""What becomes of a bulk operation of Shopify; see `shopify_bulk`."""
+PLAIN = (*PASSING, *BULK, "throttled", "401", "malformed_json", "missing_results", "truncate_page")
+WITH_ARGUMENT = {"drop_property": 1, "change_type": 2, "slow": 1, "error_code": 1}
 """Kinds written with arguments, `drop_property:email`, and how many."""
+
+DEFINITION = {"fieldType", "soapType"}
+"""What a dictionary that defines a property has, at HubSpot or at Salesforce."""
 
 _STAND_IN = {
     "number": "7",
@@ -56,7 +61,7 @@ def parse_fault(text: str) -> Fault:
         if kind == "slow" and not re.fullmatch(r"\d{1,2}(\.\d+)?", arguments[0]):
             raise ValueError(f"slow needs seconds below 100, for example slow:0.5, not {text!r}")
         return Fault(kind, tuple(arguments))
-    known = (*PLAIN, "drop_property:NAME", "change_type:NAME:TYPE", "slow:SECONDS")
+    known = (*PLAIN, "drop_property:NAME", "change_type:NAME:TYPE", "slow:SECONDS", "error_code:CODE")
     raise ValueError(f"unknown fault {text!r}; known ones: {', '.join(known)}")
 
 
@@ -108,7 +113,7 @@ class Faults:
 def spoil(payload: Any, fault: Fault) -> Any:
     """What the payload becomes under a fault of content; the payload itself is left alone."""
     if fault.kind == "missing_results":
-        return _without(payload, {"results", "nodes", "edges"})
+        return _without(payload, {"results", "nodes", "edges", "records"})
     if fault.kind == "drop_property":
         return _without(payload, {fault.arguments[0]})
     if fault.kind == "change_type":
@@ -123,9 +128,12 @@ def _without(value: Any, names: set[str]) -> Any:
     if isinstance(value, dict):
         return {k: _without(v, names) for k, v in value.items() if k not in names}
     if isinstance(value, list):
-        kept = (v for v in value if not (isinstance(v, dict) and "fieldType" in v and v.get("name") in names))
-        return [_without(v, names) for v in kept]
+        return [_without(v, names) for v in value if not _defines(v, names)]
     return value
+
+
+def _defines(value: Any, names: set[str]) -> bool:
+    return isinstance(value, dict) and bool(DEFINITION & value.keys()) and value.get("name") in names
 
 
 def _retyped(value: Any, name: str, kind: str) -> Any:
@@ -134,7 +142,7 @@ def _retyped(value: Any, name: str, kind: str) -> Any:
         return [_retyped(v, name, kind) for v in value]
     if not isinstance(value, dict):
         return value
-    if "fieldType" in value and value.get("name") == name:
+    if DEFINITION & value.keys() and value.get("name") == name:
         return {**value, "type": kind}
     changed = {k: _retyped(v, name, kind) for k, v in value.items()}
     if name in changed and isinstance(changed[name], str | int | float):
@@ -146,7 +154,7 @@ def _halved(value: Any) -> Any:
     """A copy whose outermost list of results holds half its rows; paging is as promised."""
     if not isinstance(value, dict):
         return value
-    for key in ("results", "nodes", "edges"):
+    for key in ("results", "nodes", "edges", "records"):
         if isinstance(value.get(key), list):
             return {**value, key: value[key][: len(value[key]) // 2]}
     return {k: _halved(v) for k, v in value.items()}

@@ -1,4 +1,4 @@
-"""HubSpot's CRM objects, properties and associations, read side.
+"""HubSpot's CRM objects and associations, read side.
 
 Serves the date-versioned paths and their v3 and v4 twins from the same functions. Values are strings or
 null; errors have HubSpot's shape. Records are listed by id, so `after` is the last id of the page before.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import uuid
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from omni.sandbox.company import Company, CrmObjects, CrmRecord, Property, crm_time
-from omni.sandbox.crm_schema import modified_property
+from starlette.datastructures import QueryParams
+
+from omni.sandbox.company import Company, CrmObjects, CrmRecord, crm_time
+from omni.sandbox.crm_schema import SINGULAR, TYPE_IDS, modified_property
 from omni.sandbox.reply import Refusal, Reply
 
 LIST_LIMIT, BATCH_LIMIT, ASSOCIATIONS_PAGE = 100, 100, 500
@@ -24,18 +26,12 @@ _DEFAULTS = {
     "contacts": ("email", "firstname", "lastname"),
     "companies": ("name", "domain"),
     "deals": ("dealname", "amount", "closedate", "pipeline", "dealstage"),
+    "tickets": ("subject", "content", "hs_pipeline", "hs_pipeline_stage", "hs_ticket_priority"),
 }
-_FIELD_TYPES = {
-    "string": "text",
-    "number": "number",
-    "bool": "booleancheckbox",
-    "date": "date",
-    "datetime": "date",
-    "enumeration": "select",
-}
-_SINGULAR = {"contacts": "contact", "companies": "company", "deals": "deal"}
+PORTAL = "p9000001"
+"""Precedes the names of types the account made, in full."""
 _LINK_TYPES = {("deals", "contacts"): 3, ("contacts", "deals"): 4, ("deals", "companies"): 341}
-_LINK_TYPES[("companies", "deals")] = 342
+_LINK_TYPES |= {("companies", "deals"): 342, ("tickets", "contacts"): 16, ("contacts", "tickets"): 15}
 
 
 def problem(
@@ -52,7 +48,7 @@ def invalid(message: str) -> Refusal:
 
 
 class Objects:
-    """One CRM type, prepared for serving."""
+    """One CRM type as served. What is written here never reaches the company it was made from."""
 
     def __init__(self, objects: CrmObjects) -> None:
         self.name = objects.name
@@ -60,6 +56,10 @@ class Objects:
         self.by_id = {r.id: r for r in objects.records}
         self.live = [r for r in objects.records if r.archived_ms is None]
         self.archived = [r for r in objects.records if r.archived_ms is not None]
+        self.merged: dict[str, str] = {}
+        """Ids that were merged into another record, and that record's."""
+        self.version = 0
+        """Grows with every change."""
 
     @cached_property
     def live_ids(self) -> list[int]:
@@ -77,27 +77,86 @@ class Objects:
         names = requested or list(_DEFAULTS.get(self.name, ()))
         return list(dict.fromkeys([*always, *(n for n in names if n in self.properties)]))
 
+    def find(self, key: str, *, archived: bool = False) -> CrmRecord | None:
+        """A record by id, or the one its id was merged into."""
+        while key in self.merged:
+            key = self.merged[key]
+        record = self.by_id.get(key)
+        return record if record is not None and (record.archived_ms is not None) == archived else None
+
+    def put(self, record: CrmRecord) -> None:
+        """Add a record, or replace the one of its id."""
+        self.drop(record.id)
+        self.by_id[record.id] = record
+        gone = record.archived_ms is not None
+        ids, records = (self.archived_ids, self.archived) if gone else (self.live_ids, self.live)
+        place = bisect_right(ids, int(record.id))
+        ids.insert(place, int(record.id))
+        records.insert(place, record)
+
+    def drop(self, key: str) -> None:
+        """Forget a record."""
+        self.version += 1
+        if (old := self.by_id.pop(key, None)) is None:
+            return
+        gone = old.archived_ms is not None
+        ids, records = (self.archived_ids, self.archived) if gone else (self.live_ids, self.live)
+        place = bisect_right(ids, int(key)) - 1
+        del ids[place], records[place]
+
 
 class Account:
-    """A HubSpot account that holds a company's CRM."""
+    """A HubSpot account that holds a company's CRM, and what was written to it since."""
 
     def __init__(self, company: Company) -> None:
-        self.types = {name: Objects(objects) for name, objects in company.crm.items()}
-        self.associations = company.associations
+        self._company = company
+        self._types: dict[str, Objects] = {}
+        self._links: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {}
+        self._names = dict(_aliases(company.crm))
+        self.owners = company.owners
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the types it has."""
+        return tuple(self._company.crm)
 
     def objects(self, kind: str) -> Objects:
-        """A type by name.
+        """A type by its name, in the singular too, or by its number.
 
         Raises:
             Refusal: 400, the account has no such type.
         """
-        if kind not in self.types:
+        name = self._names.get(kind.lower())
+        if name is None:
             raise invalid(f"Unable to infer object type from: {kind}")
-        return self.types[kind]
+        if name not in self._types:
+            self._types[name] = Objects(self._company.crm[name])
+        return self._types[name]
 
     def linked(self, source: str, target: str, key: str) -> tuple[str, ...]:
         """Ids a record is associated with."""
-        return self.associations.get((source, target), {}).get(key, ())
+        changed = self._links.get((source, target), {})
+        if key in changed:
+            return changed[key]
+        return self._company.associations.get((source, target), {}).get(key, ())
+
+    def link(self, source: str, target: str, key: str, others: tuple[str, ...]) -> None:
+        """Set the ids a record is associated with, from both sides."""
+        old = self.linked(source, target, key)
+        self._links.setdefault((source, target), {})[key] = others
+        for other in {*old, *others}:
+            kept = tuple(i for i in self.linked(target, source, other) if i != key)
+            back = (*kept, key) if other in others else kept
+            self._links.setdefault((target, source), {})[other] = back
+
+
+def _aliases(kinds: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """What each type may be called in a path."""
+    for kind in kinds:
+        yield kind, kind
+        yield SINGULAR.get(kind, f"{PORTAL}_{kind}"), kind
+        if kind in TYPE_IDS:
+            yield TYPE_IDS[kind], kind
 
 
 def shown(record: CrmRecord, names: list[str]) -> dict[str, Any]:
@@ -116,8 +175,9 @@ def shown(record: CrmRecord, names: list[str]) -> dict[str, Any]:
 
 
 def names_in(params: Mapping[str, str], key: str) -> list[str]:
-    """A comma-separated parameter as a list."""
-    return [name.strip() for name in params.get(key, "").split(",") if name.strip()]
+    """A parameter that is a comma-separated list, or given several times, or both."""
+    given = params.getlist(key) if isinstance(params, QueryParams) else [params.get(key, "")]
+    return [name.strip() for text in given for name in text.split(",") if name.strip()]
 
 
 def limit_in(value: Any, default: int, most: int) -> int:
@@ -134,11 +194,12 @@ def limit_in(value: Any, default: int, most: int) -> int:
 
 def _with_links(account: Account, kind: str, body: dict[str, Any], targets: list[str]) -> dict[str, Any]:
     links = {}
-    for target in targets:
+    for asked in targets:
+        target = account.objects(asked).name
         ids = account.linked(kind, target, body["id"])
         if ids:
-            label = f"{_SINGULAR.get(kind, kind)}_to_{_SINGULAR.get(target, target)}"
-            links[target] = {"results": [{"id": i, "type": label} for i in ids]}
+            label = f"{SINGULAR.get(kind, kind)}_to_{SINGULAR.get(target, target)}"
+            links[asked] = {"results": [{"id": i, "type": label} for i in ids]}
     return body | {"associations": links} if links else body
 
 
@@ -157,7 +218,7 @@ def list_objects(account: Account, kind: str, params: Mapping[str, str], path: s
     names, targets = objects.wanted(names_in(params, "properties")), names_in(params, "associations")
     for target in targets:
         account.objects(target)
-    results = [_with_links(account, kind, shown(r, names), targets) for r in page]
+    results = [_with_links(account, objects.name, shown(r, names), targets) for r in page]
     body: dict[str, Any] = {"results": results}
     if start + limit < len(records):
         last = page[-1].id
@@ -168,12 +229,31 @@ def list_objects(account: Account, kind: str, params: Mapping[str, str], path: s
 def get_object(account: Account, kind: str, key: str, params: Mapping[str, str]) -> Reply:
     """One record by id."""
     objects = account.objects(kind)
-    record = objects.by_id.get(key)
     archived = params.get("archived", "false").lower() == "true"
-    if record is None or (record.archived_ms is not None) != archived:
+    record = objects.find(identified(objects, key, params.get("idProperty")), archived=archived)
+    if record is None:
         raise problem(404, "resource not found", "OBJECT_NOT_FOUND")
     body = shown(record, objects.wanted(names_in(params, "properties")))
-    return Reply(_with_links(account, kind, body, names_in(params, "associations")))
+    return Reply(_with_links(account, objects.name, body, names_in(params, "associations")))
+
+
+def identified(objects: Objects, key: str, by: str | None) -> str:
+    """The id of the record whose unique property `by` has this value; empty when there is none.
+
+    Raises:
+        Refusal: 400, the property is not unique.
+    """
+    if by is None or by == "hs_object_id":
+        return key
+    if not (by in objects.properties and objects.properties[by].unique):
+        raise invalid(f"Property {by} is not a unique property of {objects.name}")
+    return index(objects, by).get(key.strip().lower(), "")
+
+
+def index(objects: Objects, by: str) -> dict[str, str]:
+    """Ids of the live records by their value of a property."""
+    values = ((record.properties.get(by), record.id) for record in objects.live)
+    return {value.strip().lower(): key for value, key in values if value}
 
 
 def inputs_of(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -190,7 +270,7 @@ def inputs_of(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return inputs
 
 
-def _batch(results: list[Any], errors: list[dict[str, Any]]) -> Reply:
+def batch(results: list[Any], errors: list[dict[str, Any]]) -> Reply:
     """A batch's answer: 200, or 207 when some inputs failed."""
     now = crm_time(0)
     body: dict[str, Any] = {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now}
@@ -205,9 +285,12 @@ def batch_read(account: Account, kind: str, body: Mapping[str, Any], params: Map
     archived = params.get("archived", "false").lower() == "true"
     names = objects.wanted([str(n) for n in body.get("properties") or []])
     results, missing = [], []
+    by = body.get("idProperty")
+    known = index(objects, by) if by and by != "hs_object_id" else None
     for entry in inputs_of(body):
-        record = objects.by_id.get(str(entry["id"]))
-        if record is None or (record.archived_ms is not None) != archived:
+        key = str(entry["id"])
+        record = objects.find(key if known is None else known.get(key.lower(), ""), archived=archived)
+        if record is None:
             missing.append(str(entry["id"]))
         else:
             results.append(shown(record, names))
@@ -221,11 +304,11 @@ def batch_read(account: Account, kind: str, body: Mapping[str, Any], params: Map
                 "context": {"ids": missing},
             }
         )
-    return _batch(results, errors)
+    return batch(results, errors)
 
 
 def _unlinked(source: str, target: str, key: str) -> dict[str, Any]:
-    names = _SINGULAR.get(source, source), _SINGULAR.get(target, target)
+    names = SINGULAR.get(source, source), SINGULAR.get(target, target)
     return {
         "status": "error",
         "category": "OBJECT_NOT_FOUND",
@@ -237,8 +320,7 @@ def _unlinked(source: str, target: str, key: str) -> dict[str, Any]:
 
 def batch_associations(account: Account, source: str, target: str, body: Mapping[str, Any]) -> Reply:
     """What records are associated with, paged per record by `after`; 207 names those without any."""
-    for kind_name in (source, target):
-        account.objects(kind_name)
+    source, target = account.objects(source).name, account.objects(target).name
     number = _LINK_TYPES.get((source, target), 1)
     kind = {"category": "HUBSPOT_DEFINED", "typeId": number, "label": None}
     results, errors = [], []
@@ -257,44 +339,4 @@ def batch_associations(account: Account, source: str, target: str, body: Mapping
         if start + ASSOCIATIONS_PAGE < len(ids):
             result["paging"] = {"next": {"after": str(start + ASSOCIATIONS_PAGE)}}
         results.append(result)
-    return _batch(results, errors)
-
-
-def _definition(objects: Objects, prop: Property, order: int) -> dict[str, Any]:
-    standard = prop.name.startswith("hs_") or prop.name in ("createdate", "lastmodifieddate")
-    group = f"{_SINGULAR.get(objects.name, objects.name)}information"
-    return {
-        "name": prop.name,
-        "label": prop.label,
-        "type": prop.type,
-        "fieldType": "calculation_equation" if prop.calculated else _FIELD_TYPES[prop.type],
-        "description": "",
-        "groupName": group,
-        "options": [
-            {"label": o.replace("_", " ").title(), "value": o, "displayOrder": n, "hidden": False}
-            for n, o in enumerate(prop.options)
-        ],
-        "displayOrder": order,
-        "calculated": prop.calculated,
-        "externalOptions": False,
-        "hasUniqueValue": prop.name == "hs_object_id",
-        "hidden": False,
-        "hubspotDefined": standard,
-        "formField": not standard,
-        "dataSensitivity": "non_sensitive",
-        "archived": False,
-    }
-
-
-def list_properties(account: Account, kind: str) -> Reply:
-    """Definitions of the properties the account has for a type."""
-    objects = account.objects(kind)
-    return Reply({"results": [_definition(objects, p, n) for n, p in enumerate(objects.properties.values())]})
-
-
-def get_property(account: Account, kind: str, name: str) -> Reply:
-    """Definition of one property."""
-    objects = account.objects(kind)
-    if name not in objects.properties:
-        raise problem(404, f"Property {name} does not exist for object type {kind}", "OBJECT_NOT_FOUND")
-    return Reply(_definition(objects, objects.properties[name], 0))
+    return batch(results, errors)

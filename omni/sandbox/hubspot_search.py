@@ -174,7 +174,10 @@ class Searches:
             raise problem(
                 400, f"Paging through more than {SEARCH_CAP} results is not supported", "VALIDATION_ERROR"
             )
-        key = json.dumps([kind, *(body.get(k) for k in ("filterGroups", "sorts", "query"))], sort_keys=True)
+        key = json.dumps(
+            [objects.name, objects.version, *(body.get(k) for k in ("filterGroups", "sorts", "query"))],
+            sort_keys=True,
+        )
         if key not in self._found:
             while len(self._found) >= self._remembered:
                 del self._found[next(iter(self._found))]

@@ -1,4 +1,4 @@
-"""Shopify's GraphQL Admin API, read side, with its cost throttle.
+"""Shopify's GraphQL Admin API with its cost throttle: what reads, and bulk operations.
 
 Queries are parsed and validated against `shopify.graphql`; their answers come from `shopify_project`.
 Errors arrive in a 200 answer, as Shopify sends them.
@@ -7,9 +7,9 @@ Errors arrive in a 200 answer, as Shopify sends them.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from graphql import (
@@ -18,26 +18,60 @@ from graphql import (
     FragmentDefinitionNode,
     GraphQLError,
     OperationDefinitionNode,
-    build_schema,
-    parse,
-    validate,
+    OperationType,
 )
 from graphql.execution.values import get_variable_values
 
-from omni.sandbox.company import Company, Node
+from omni.sandbox.company import Company, Node, shop_time
 from omni.sandbox.limits import Bucket
 from omni.sandbox.reply import Reply
+from omni.sandbox.shopify_bulk import Operations, allowed
 from omni.sandbox.shopify_find import Found, Rows, SearchError, page_of
-from omni.sandbox.shopify_project import Compiler, connection_cost, page_size, refuse
+from omni.sandbox.shopify_project import PAGE_LIMIT, Compiler, connection_cost, page_size, refuse
+from omni.sandbox.shopify_schema import SCHEMA, document_of
+
+__all__ = ["SCHEMA", "SCOPES", "VERSIONS", "Asked", "ShopApi", "answering_version", "root_fields"]
 
 VERSIONS = ("2026-01", "2026-04", "2026-07", "2026-10")
 MAX_QUERY_COST = 1_000
+MUTATION_COST = 10
+SCOPES = (
+    "read_all_orders",
+    "read_customers",
+    "read_inventory",
+    "read_locations",
+    "read_orders",
+    "read_products",
+)
+"""What the app may read."""
 DOCUMENTATION = "rate limits of the GraphQL Admin API"
-
-SCHEMA = build_schema((Path(__file__).parent / "shopify.graphql").read_text(encoding="utf-8"))
 
 Step = tuple[str, int, Callable[[], tuple[Any, int]]]
 """Answer key, points asked for, and what gives the answer with the points it took."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What else matters of a request.
+
+    Attributes:
+        version: that answers.
+        base: the shop's address, for addresses in answers.
+        doom: the fault its bulk operation gets.
+    """
+
+    version: str = VERSIONS[-1]
+    base: str = "http://127.0.0.1"
+    doom: str | None = None
+
+
+@dataclass
+class _Answering:
+    """One operation on its way."""
+
+    compiler: Compiler
+    asked: Asked
+    warnings: list[dict[str, Any]] = field(default_factory=list)
 
 
 def answering_version(asked: str) -> str:
@@ -48,19 +82,9 @@ def answering_version(asked: str) -> str:
     return VERSIONS[-1] if dated and asked > VERSIONS[-1] else VERSIONS[0]
 
 
-@lru_cache(maxsize=64)
-def _document(text: str) -> DocumentNode | list[GraphQLError]:
-    """A query parsed and validated, or what is wrong with it."""
-    try:
-        document = parse(text)
-    except GraphQLError as error:
-        return [error]
-    return validate(SCHEMA, document) or document
-
-
 def root_fields(text: str) -> tuple[str, ...]:
     """Names of the fields a query selects at its root; empty where it is wrong."""
-    document = _document(text)
+    document = document_of(text)
     if isinstance(document, list):
         return ()
     return tuple(
@@ -83,22 +107,53 @@ class ShopApi:
     def __init__(self, company: Company, bucket: Bucket) -> None:
         shop = company.shop
         self.rows = Rows(shop)
+        self.bulk = Operations(self.rows)
         self.bucket = bucket
         self._shop = {"name": shop.name, "currencyCode": shop.currency, "ianaTimezone": company.timezone}
 
-    def answer(self, body: Any) -> Reply:
+    def answer(self, body: Any, asked: Asked = Asked()) -> Reply:
         """Answer one request's body: `{"query", "variables"?, "operationName"?}`."""
         if not isinstance(body, dict) or not isinstance(body.get("query"), str):
             return Reply({"errors": "query is missing"}, 400)
-        document = _document(body["query"])
+        document = document_of(body["query"])
         if isinstance(document, list):
             return _failed(*document)
         try:
-            return self._run(document, body)
+            return self._run(document, body, asked)
         except GraphQLError as error:
             return _failed(error)
         except SearchError as error:
             return _failed(refuse(str(error), "BAD_USER_INPUT"))
+
+    def about(self) -> dict[str, Any]:
+        """What the REST API says of the shop."""
+        shown = {"id": 1, "name": self._shop["name"], "currency": self._shop["currencyCode"]}
+        return shown | {"iana_timezone": self._shop["ianaTimezone"]}
+
+    def change(self, wanted: str, changes: Node, at: str | None = None) -> bool:
+        """Change fields of a row while the shop is served, and the time it was last changed.
+
+        Args:
+            wanted: its global id.
+            changes: values by field name, as the graph shows them.
+            at: the time of the change, ISO 8601; now when None.
+
+        Returns:
+            Whether there is such a row.
+
+        Raises:
+            KeyError: a field the row does not have.
+        """
+        row = self.rows.by_id(wanted)
+        if row is None:
+            return False
+        if unknown := changes.keys() - row.keys():
+            raise KeyError(f"{row['__typename']} has no field {', '.join(sorted(unknown))}")
+        return self.rows.change(wanted, changes, at or shop_time(int(time.time()))) is not None
+
+    def delete(self, wanted: str) -> bool:
+        """Delete a row while the shop is served; returns whether there was one."""
+        return self.rows.delete(wanted) is not None
 
     def throttled(self, requested: float = 0) -> Reply:
         """Shopify's answer when the bucket holds too little."""
@@ -110,7 +165,7 @@ class ShopApi:
         }
         return Reply({"errors": [error], "extensions": {"cost": cost}})
 
-    def _run(self, document: DocumentNode, body: dict[str, Any]) -> Reply:
+    def _run(self, document: DocumentNode, body: dict[str, Any], asked: Asked) -> Reply:
         operation = _operation(document, body.get("operationName"))
         variables = get_variable_values(
             SCHEMA, operation.variable_definitions or (), body.get("variables") or {}
@@ -118,10 +173,11 @@ class ShopApi:
         if isinstance(variables, list):
             return _failed(*variables)
         fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
-        compiler = Compiler(SCHEMA, fragments, variables)
-        warnings: list[dict[str, Any]] = []
-        selected = compiler.fields(operation.selection_set.selections, "QueryRoot")
-        steps = [self._step(compiler, key, nodes, warnings) for key, nodes in selected.items()]
+        now = _Answering(Compiler(SCHEMA, fragments, variables), asked)
+        mutation = operation.operation is OperationType.MUTATION
+        step, root = (self._mutation, "Mutation") if mutation else (self._step, "QueryRoot")
+        selected = now.compiler.fields(operation.selection_set.selections, root)
+        steps = [step(now, key, nodes) for key, nodes in selected.items()]
         requested = sum(points for _, points, _ in steps)
         if requested > MAX_QUERY_COST:
             message = f"Query cost is {requested}, which exceeds the single query max cost limit"
@@ -129,7 +185,7 @@ class ShopApi:
             raise refuse(message, "MAX_COST_EXCEEDED", cost=requested, maxCost=MAX_QUERY_COST)
         if not self.bucket.take(requested):
             return self.throttled(requested)
-        return self._perform(steps, requested, warnings)
+        return self._perform(steps, requested, now.warnings)
 
     def _perform(self, steps: list[Step], requested: int, warnings: list[dict[str, Any]]) -> Reply:
         """Give the answers, and the points that were asked for and not used back to the bucket."""
@@ -145,58 +201,118 @@ class ShopApi:
             extensions["search"] = warnings
         return Reply({"data": data, "extensions": extensions})
 
-    def _step(
-        self, compiler: Compiler, key: str, nodes: list[FieldNode], warnings: list[dict[str, Any]]
-    ) -> Step:
-        name = nodes[0].name.value
+    def _mutation(self, now: _Answering, key: str, nodes: list[FieldNode]) -> Step:
+        name, compiler = nodes[0].name.value, now.compiler
+        if name == "__typename":
+            return key, 0, lambda: ("Mutation", 0)
+        project = compiler.object(nodes, compiler.type_of("Mutation", name).name)
+        arguments, base, doom = compiler.arguments("Mutation", nodes[0]), now.asked.base, now.asked.doom
+
+        def give() -> tuple[Any, int]:
+            if name == "bulkOperationCancel":
+                operation, problems = self.bulk.cancel(arguments["id"], base)
+            else:
+                operation, problems = self.bulk.start(
+                    arguments["query"],
+                    grouped=arguments["groupObjects"],
+                    places=allowed(now.asked.version),
+                    base=base,
+                    doom=doom,
+                )
+            return project({"bulkOperation": operation, "userErrors": problems}), MUTATION_COST
+
+        return key, MUTATION_COST, give
+
+    def _step(self, now: _Answering, key: str, nodes: list[FieldNode]) -> Step:
+        name, compiler = nodes[0].name.value, now.compiler
         if name == "__typename":
             return key, 0, lambda: ("QueryRoot", 0)
         if name.startswith("__"):
             raise refuse("Introspection is not served; see shopify.graphql", "ACCESS_DENIED")
         arguments = compiler.arguments("QueryRoot", nodes[0])
-        if name in self.rows.by_kind:
-            return self._connection(compiler, key, nodes, arguments, warnings)
+        if name in self.rows.kinds:
+            return self._connection(now, key, nodes, arguments)
         if name == "shop":
             project = compiler.object(nodes, "Shop")
             return key, 1, lambda: (project(self._shop), 1)
+        if name == "currentAppInstallation":
+            project = compiler.object(nodes, "AppInstallation")
+            return key, 1, lambda: (project({"accessScopes": [{"handle": s} for s in SCOPES]}), 1)
         if name.endswith("Count"):
-            project = compiler.object(nodes, "Count")
-            found = self._find(key, name.removesuffix("Count"), arguments.get("query"), "ID", warnings)
-            return key, 1, lambda: (project(_count(found, arguments.get("limit"))), 1)
-        return self._single(compiler, key, nodes, name, arguments["id"])
+            return self._number(now, key, nodes, arguments)
+        if name == "nodes":
+            return self._several(compiler, key, nodes, arguments["ids"])
+        wanted = arguments.get("id", "")
+        if "ulkOperation" in name or wanted.startswith("gid://shopify/BulkOperation/"):
+            return self._operation(now, key, nodes, wanted)
+        return self._single(compiler, key, nodes, name, wanted)
+
+    def _number(self, now: _Answering, key: str, nodes: list[FieldNode], arguments: dict[str, Any]) -> Step:
+        project = now.compiler.object(nodes, "Count")
+        kind, search = nodes[0].name.value.removesuffix("Count"), arguments.get("query")
+        if kind == "productVariants" and search:
+            problem = {"field": search, "message": "No search fields.", "code": "invalid_field"}
+            now.warnings.append({"path": [key], "query": search, "warnings": [problem]})
+            search = None
+        found = self._find(now, key, kind, search, "ID")
+        return key, 1, lambda: (project(_count(found, arguments.get("limit"))), 1)
+
+    def _operation(self, now: _Answering, key: str, nodes: list[FieldNode], wanted: str) -> Step:
+        """A bulk operation; being asked moves it on."""
+        project, base = now.compiler.object(nodes, "BulkOperation"), now.asked.base
+        latest = nodes[0].name.value == "currentBulkOperation"
+
+        def give() -> tuple[Any, int]:
+            node = self.bulk.latest(base) if latest else self.bulk.ask(wanted, base)
+            return (project(node) if node else None), 1
+
+        return key, 1, give
 
     def _single(self, compiler: Compiler, key: str, nodes: list[FieldNode], name: str, wanted: str) -> Step:
         """One object by global id; null where there is none of that type."""
-        node = self.rows.by_id.get(wanted)
-        if node is None or name not in ("node", node["__typename"].lower()):
+        node = self.rows.by_id(wanted)
+        kind = node["__typename"] if node else ""
+        if node is None or name not in ("node", kind[0].lower() + kind[1:]):
             return key, 1, lambda: (None, 1)
         compiler.nested_cost = 0
-        project = compiler.object(nodes, node["__typename"])
+        project = compiler.object(nodes, kind)
         points = 1 + compiler.nested_cost
         return key, points, lambda: (project(node), points)
 
-    def _find(
-        self, key: str, kind: str, query: str | None, sort_key: str, warnings: list[dict[str, Any]]
-    ) -> Found:
+    def _several(self, compiler: Compiler, key: str, nodes: list[FieldNode], ids: list[str]) -> Step:
+        """Objects by global id, in the order asked for; null where there is none."""
+        if len(ids) > PAGE_LIMIT:
+            raise refuse(
+                f"The input array size of {len(ids)} is greater than the maximum allowed of 250",
+                "BAD_USER_INPUT",
+            )
+        for wanted in ids:
+            if not wanted.startswith("gid://shopify/"):
+                raise refuse(f"Invalid global id '{wanted}'", "BAD_USER_INPUT")
+        found = [self.rows.by_id(wanted) for wanted in ids]
+        projects, nested = {}, 0
+        for kind in {node["__typename"] for node in found if node}:
+            compiler.nested_cost = 0
+            projects[kind] = compiler.object(nodes, kind)
+            nested = max(nested, compiler.nested_cost)
+        points = connection_cost(len(ids), nested)
+        return key, points, lambda: ([n and projects[n["__typename"]](n) for n in found], points)
+
+    def _find(self, now: _Answering, key: str, kind: str, query: str | None, sort_key: str) -> Found:
         found = self.rows.find(kind, query, sort_key)
         if found.warnings:
-            warnings.append({"path": [key], "query": query, "warnings": list(found.warnings)})
+            now.warnings.append({"path": [key], "query": query, "warnings": list(found.warnings)})
         return found
 
     def _connection(
-        self,
-        compiler: Compiler,
-        key: str,
-        nodes: list[FieldNode],
-        arguments: dict[str, Any],
-        warnings: list[dict[str, Any]],
+        self, now: _Answering, key: str, nodes: list[FieldNode], arguments: dict[str, Any]
     ) -> Step:
-        name = nodes[0].name.value
+        name, compiler = nodes[0].name.value, now.compiler
         first = page_size(arguments)
         compiler.nested_cost = 0
         build = compiler.connection(nodes, compiler.type_of("QueryRoot", name).name)
         nested = compiler.nested_cost
-        found = self._find(key, name, arguments.get("query"), arguments["sortKey"], warnings)
+        found = self._find(now, key, name, arguments.get("query"), arguments.get("sortKey", "ID"))
         page = page_of(found, first, arguments.get("after"), reverse=arguments["reverse"])
         took = connection_cost(len(page.rows), nested)
         return key, connection_cost(first, nested), lambda: (build(page), took)

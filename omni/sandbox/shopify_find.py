@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from omni.sandbox.company import Node, Shop
+from omni.sandbox.shopify_stock import LOCATIONS, stock
 
 Key = tuple[Any, int]
 
@@ -54,7 +55,7 @@ class Page:
 
 def number_of(node: Node) -> int:
     """The number at the end of a global id."""
-    return int(node["id"].rsplit("/", 1)[1])
+    return int(node["id"].rsplit("/", 1)[1].partition("?")[0])
 
 
 def encode(key: Key) -> str:
@@ -108,14 +109,66 @@ def _tester(field: str, op: str | None, value: str, has: Sequence[str]) -> Calla
     return None
 
 
+def _type_of(kind: str) -> str:
+    return f"/{kind[0].upper()}{kind[1:-1]}/"
+
+
 class Rows:
-    """A shop's rows by kind (`orders`, `customers`, `products`), searched, sorted and remembered."""
+    """A shop's rows by kind, searched, sorted and remembered; variants and stock are made when asked for.
+
+    Rows may change while they are served; the company they came from stays as it was.
+    """
+
+    kinds = ("orders", "customers", "products", "productVariants", "inventoryItems", "locations")
 
     def __init__(self, shop: Shop, remembered: int = 12) -> None:
-        self.by_kind = {"orders": shop.orders, "customers": shop.customers, "products": shop.products}
-        self.by_id = {node["id"]: node for rows in self.by_kind.values() for node in rows}
+        self._rows: dict[str, list[Node]] = {
+            "orders": list(shop.orders),
+            "customers": list(shop.customers),
+            "products": list(shop.products),
+            "locations": list(LOCATIONS),
+        }
+        self._by_id: dict[str, Node] = {}
         self._found: dict[tuple[str, str, str], Found] = {}
         self._remembered = remembered
+
+    def of(self, kind: str) -> list[Node]:
+        """All rows of a kind, in order of id."""
+        if kind not in self._rows:
+            variants, items = stock(self._rows["products"], self._rows["orders"])
+            self._rows |= {"productVariants": variants, "inventoryItems": items}
+            self._by_id = {}
+        return self._rows[kind]
+
+    def by_id(self, wanted: str) -> Node | None:
+        """A row, or an order's refund, by global id."""
+        derived = next((k for k in ("productVariants", "inventoryItems") if _type_of(k) in wanted), None)
+        if derived and derived not in self._rows:
+            self.of(derived)
+        if not self._by_id:
+            self._by_id = {node["id"]: node for rows in self._rows.values() for node in rows}
+            refunds = (refund for order in self.of("orders") for refund in order["refunds"])
+            self._by_id |= {refund["id"]: refund for refund in refunds}
+        return self._by_id.get(wanted)
+
+    def change(self, wanted: str, changes: Node, moment: str) -> Node | None:
+        """Change a row's fields and the time it was last changed; None when there is no such row."""
+        return self._replaced(wanted, lambda row: [{**row, **changes, "updatedAt": moment}])
+
+    def delete(self, wanted: str) -> Node | None:
+        """Delete a row; None when there is no such row."""
+        return self._replaced(wanted, lambda _: [])
+
+    def _replaced(self, wanted: str, by: Callable[[Node], list[Node]]) -> Node | None:
+        for rows in self._rows.values():
+            for at, row in enumerate(rows):
+                if row["id"] == wanted:
+                    new = by(row)
+                    rows[at : at + 1] = new
+                    self._found.clear()
+                    self._by_id = {}
+                    return new[0] if new else row
+        return None
 
     def find(self, kind: str, query: str | None, sort_key: str) -> Found:
         """Rows that match, ascending by sort key and id.
@@ -131,7 +184,7 @@ class Rows:
         return self._found[key]
 
     def _search(self, kind: str, query: str, sort_key: str) -> Found:
-        rows, warnings = list(self.by_kind[kind]), []
+        rows, warnings = list(self.of(kind)), []
         has = tuple(rows[0]) if rows else ()
         for field, op, value in _terms(query):
             test = _tester(field, op, value, has)

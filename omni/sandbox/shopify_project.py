@@ -100,7 +100,11 @@ class Compiler:
 
     def object(self, nodes: Sequence[FieldNode], on: str) -> Getter:
         """A function from a stored node to what is selected of it."""
-        plan = [(key, self._getter(same, on)) for key, same in self.fields(_selections(nodes), on).items()]
+        return self.project(self.fields(selections_of(nodes), on), on)
+
+    def project(self, selected: Fields, on: str) -> Getter:
+        """The same of fields that were selected already."""
+        plan = [(key, self._getter(same, on)) for key, same in selected.items()]
 
         def project(node: Node) -> Node:
             return {key: get(node) for key, get in plan}
@@ -117,12 +121,14 @@ class Compiler:
         if kind.name.endswith("Connection"):
             return self._nested(nodes, on, kind.name)
         project = self.object(nodes, kind.name)
-        most = self.arguments(on, nodes[0]).get("first")
+        arguments = self.arguments(on, nodes[0])
+        most, names = arguments.get("first"), arguments.get("names")
 
         def get(node: Node) -> Any:
             value = node[name]
             if isinstance(value, list):
-                return [project(item) for item in value[:most]]
+                kept = value if names is None else [item for item in value if item["name"] in names]
+                return [project(item) for item in kept[:most]]
             return None if value is None else project(value)
 
         return get
@@ -139,7 +145,7 @@ class Compiler:
     def connection(self, nodes: Sequence[FieldNode], kind: str) -> Callable[[Page], Node]:
         """A function from a page to the connection's answer."""
         parts: list[tuple[str, Callable[[Page], Any]]] = []
-        for key, same in self.fields(_selections(nodes), kind).items():
+        for key, same in self.fields(selections_of(nodes), kind).items():
             name = same[0].name.value
             if name == "__typename":
                 parts.append((key, lambda _: kind))
@@ -155,7 +161,7 @@ class Compiler:
         return lambda page: {key: part(page) for key, part in parts}
 
 
-def _selections(nodes: Sequence[FieldNode]) -> list[SelectionNode]:
+def selections_of(nodes: Sequence[FieldNode]) -> list[SelectionNode]:
     """The selections of fields that share an answer key, one after the other."""
     return [s for node in nodes if node.selection_set for s in node.selection_set.selections]
 

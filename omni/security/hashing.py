@@ -48,6 +48,24 @@ def hkdf(master: bytes, *, salt: bytes, info: bytes, length: int = KEY_BYTES) ->
     return output[:length]
 
 
+def master_key() -> bytes:
+    """The installation's master key; derive from it with `hkdf`, never use it as it is.
+
+    It is `OMNI_SECRET_KEY` where that is set, otherwise random and made once in the state folder.
+
+    Raises:
+        ConfigError: the stored master key is damaged.
+        StorageError: the state folder cannot be read or written.
+    """
+    secret = settings().secret_key
+    return secret.get_secret_value().encode() if secret else stored_key(key_file())
+
+
+def key_file() -> Path:
+    """Where the master key is kept that is made here; in use while `OMNI_SECRET_KEY` is not set."""
+    return settings().home / "keys" / "master.key"
+
+
 @dataclass(frozen=True)
 class Hasher:
     """Hashes values with one tenant's key. The key does not appear in its representation."""
@@ -58,17 +76,10 @@ class Hasher:
     def for_tenant(cls, tenant: str) -> Self:
         """The hasher of a tenant; tenants' hashes of one value differ.
 
-        The key derives from `OMNI_SECRET_KEY` when that is set, otherwise from a random master key that
-        is made once in the state folder.
-
         Raises:
-            ConfigError: the stored master key is damaged.
-            StorageError: the state folder cannot be read or written.
+            As `master_key`.
         """
-        secret = settings().secret_key
-        stored = settings().home / "keys" / "master.key"
-        master = secret.get_secret_value().encode() if secret else _master_key(stored)
-        return cls(hkdf(master, salt=SALT, info=b"tenant " + tenant.encode()))
+        return cls(hkdf(master_key(), salt=SALT, info=b"tenant " + tenant.encode()))
 
     def digest(self, value: str | None) -> str | None:
         """64 hexadecimal digits for the trimmed, lower-cased value; None where there is no value."""
@@ -82,8 +93,8 @@ class Hasher:
         return [self.digest(value) for value in values]
 
 
-def _master_key(path: Path) -> bytes:
-    """Read the master key, or make it. Of several processes that try at once, the first one's stands."""
+def stored_key(path: Path) -> bytes:
+    """Read a master key, or make it. Of several processes that try at once, the first one's stands."""
     try:
         if not path.exists():
             _create_key(path)

@@ -1,23 +1,29 @@
 """Calls to a vendor's JSON API: limits, bounded retries, and errors that say what to do.
 
-All calls made here read, so any of them may be repeated.
+A call that reads may be repeated, and so may a write that says it is `repeatable`; any other write is
+sent again only when the vendor certainly did not act on it.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 import httpx
+import msgspec
 
 from omni.errors import AuthError, ConfigError, SourceError, TransientError
-from omni.sources.connection import Connection
+from omni.files import replacing
+from omni.sources.connection import Access, Connection
 from omni.sources.limits import Limit, shared
 from omni.sources.parse import ExactFloat
 
@@ -39,20 +45,56 @@ class Again(Exception):
         wait: seconds the vendor asks to wait; None leaves it to the backoff.
         throttled: the vendor is well but wants fewer calls.
         malformed: the reply was no JSON; seldom worth repeating.
+        unsent: the vendor certainly did not act on the call.
     """
 
     def __init__(
-        self, reason: str, *, wait: float | None = None, throttled: bool = False, malformed: bool = False
+        self,
+        reason: str,
+        *,
+        wait: float | None = None,
+        throttled: bool = False,
+        malformed: bool = False,
+        unsent: bool = False,
     ) -> None:
         super().__init__(reason)
         self.wait = wait
         self.throttled = throttled
         self.malformed = malformed
+        self.unsent = unsent or throttled
+
+
+class _Refused(Exception):
+    """The token is no longer good."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request.
+
+    Attributes:
+        path: below the account's base URL, or a whole address at the same host.
+        content: a JSON body.
+        form: a form body.
+        data: a body of other bytes; name its content type among the headers.
+        plain: the answer is text, not JSON.
+        repeatable: doing it twice does no more than doing it once.
+    """
+
+    method: str
+    path: str
+    params: Mapping[str, str] | None = None
+    content: Any = None
+    form: Mapping[str, str] | None = None
+    data: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    plain: bool = False
+    repeatable: bool = True
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A vendor's answer; `body` is None when it was no JSON."""
+    """A vendor's answer; `body` is decoded JSON or text, None when it was neither."""
 
     status: int
     headers: Mapping[str, str]
@@ -110,17 +152,6 @@ class Http:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        token = connection.token.get_secret_value()
-        if not token or not token.isascii() or not token.isprintable() or " " in token:
-            raise ConfigError(
-                f"{dialect.title}: the access token is empty or holds characters no token has, such as a "
-                f"line break. {dialect.advice}"
-            )
-        url = httpx.URL(connection.base_url)
-        if url.scheme not in ("http", "https") or not url.host:
-            raise ConfigError(
-                f"{dialect.title}: the base URL needs scheme and host, e.g. https://api.example.com"
-            )
         self.title = dialect.title
         self.counters = Counters()
         self._connection = connection
@@ -129,14 +160,31 @@ class Http:
         self._clock = clock
         self._sleep = sleep
         self._not_before = 0.0
-        account = (connection.vendor, connection.base_url, connection.token)
+        fixed = Access(connection.token, connection.base_url)
+        self._access = connection.login.access() if connection.login else fixed
+        self._token()
+        url = httpx.URL(self._access.base_url or connection.base_url)
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ConfigError(
+                f"{dialect.title}: the base URL needs scheme and host, e.g. https://api.example.com"
+            )
+        account = (connection.vendor, connection.base_url, None if connection.login else connection.token)
         self._limiter = shared(account, dialect.limits(connection))
         self._client = httpx.Client(
             base_url=url,
             timeout=connection.timeout,
-            headers={"Accept": "application/json", **dialect.headers(token)},
+            headers={"Accept": "application/json"},
             trust_env=url.host not in ("localhost", "127.0.0.1", "::1"),
         )
+
+    def _token(self) -> str:
+        token = self._access.token.get_secret_value()
+        if not token or not token.isascii() or not token.isprintable() or " " in token:
+            raise ConfigError(
+                f"{self._dialect.title}: the access token is empty or holds characters no token has, such as "
+                f"a line break. {self._dialect.advice}"
+            )
+        return token
 
     def __enter__(self) -> Self:
         return self
@@ -164,22 +212,74 @@ class Http:
         params: dict[str, str] | None = None,
         content: dict[str, Any] | None = None,
     ) -> Any:
+        """The decoded JSON body of one call, repeated within bounds; raises as `send`."""
+        return self.send(Call(method, path, params=params, content=content)).body
+
+    def send(self, call: Call) -> Reply:
         """One call, repeated within bounds.
 
         Returns:
-            The decoded body. Numbers with a fraction are `ExactFloat`.
+            The answer. JSON numbers with a fraction are `ExactFloat`.
 
         Raises:
             AuthError: the token was refused.
             SourceError: the vendor refused the call, or its answer is no JSON.
-            TransientError: every try failed, or time is up.
+            TransientError: every try failed, or time is up; or it is unknown whether a call that is not
+                repeatable was carried out.
         """
-        where = f"{self.title} {method} {path}"
+
+        def once(deadline: float) -> Reply:
+            with self._request(call, authenticated=True) as response:
+                raw = self._body(response, f"{self.title} {call.method} {call.path}", deadline)
+            return self._judged(call, response, raw)
+
+        return self._repeated(call, once)
+
+    def download(self, url: str, target: Path, *, authenticated: bool = True, **options: Any) -> Reply:
+        """Store an answer of any size as a file, whole or not at all.
+
+        Args:
+            url: a path below the account's base URL, or a whole address.
+            target: the file.
+            authenticated: send the token. False for addresses that carry their own permission.
+            options: further fields of the `Call`.
+
+        Returns:
+            Status and headers; the body is None.
+
+        Raises:
+            As `send`, and StorageError where the file cannot be written.
+        """
+        call = Call("GET", url, plain=True, **options)
+
+        def once(deadline: float) -> Reply:
+            with self._request(call, authenticated=authenticated) as response:
+                if response.status_code >= 300:
+                    raw = self._body(response, f"{self.title} {call.method}", deadline)
+                    return self._judged(call, response, raw)
+                with replacing(target) as temporary, temporary.open("wb") as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+            return Reply(response.status_code, response.headers, None)
+
+        return self._repeated(call, once)
+
+    def _repeated(self, call: Call, once: Callable[[float], Reply]) -> Reply:
+        where = f"{self.title} {call.method} {call.path.partition('?')[0]}"
         started = self._clock()
         tries = throttles = malformed = 0
+        renewed = False
         while True:
             try:
-                return self._once(method, path, params, content, where, started + self._connection.patience)
+                return once(started + self._connection.patience)
+            except _Refused:
+                assert self._connection.login is not None
+                if renewed:
+                    raise AuthError(
+                        f"{where}: access refused with a new token. {self._dialect.advice}"
+                    ) from None
+                renewed = True
+                self._access = self._connection.login.renew(self._access.token)
             except Again as again:
                 tries += not again.throttled
                 throttles += again.throttled
@@ -189,6 +289,10 @@ class Http:
                 wait = self._wait(again, tries + throttles)
                 spent = self._clock() - started
                 over = tries >= self._connection.attempts or throttles > MAX_THROTTLES
+                if not call.repeatable and not again.unsent:
+                    raise TransientError(
+                        f"{where}: {again}; it is unknown whether the vendor carried it out."
+                    ) from None
                 if over or spent + wait > self._connection.patience:
                     self._give_up(where, again, tries + throttles, spent)
                 self.counters.retries += 1
@@ -214,34 +318,58 @@ class Http:
             self.counters.waited += seconds
             self._sleep(seconds)
 
-    def _once(
-        self,
-        method: str,
-        path: str,
-        params: dict[str, str] | None,
-        content: dict[str, Any] | None,
-        where: str,
-        deadline: float,
-    ) -> Any:
+    @contextmanager
+    def _request(self, call: Call, *, authenticated: bool) -> Iterator[httpx.Response]:
+        """Send within the limits; failures of the connection become `Again`."""
+        headers = dict(call.headers)
+        if authenticated:
+            self._check_host(call.path)
+            headers |= self._dialect.headers(self._token())
         self._pause(self._not_before - self._clock())
-        self.counters.waited += self._limiter.acquire(path)
+        self.counters.waited += self._limiter.acquire(call.path)
         self.counters.requests += 1
         try:
-            with self._client.stream(method, path, params=params, json=content) as response:
-                raw = self._body(response, where, deadline)
-                status, headers = response.status_code, response.headers
-        except (httpx.ConnectError, httpx.TimeoutException) as error:
+            with self._client.stream(
+                call.method,
+                call.path,
+                params=call.params,
+                json=call.content,
+                data=call.form,
+                content=call.data,
+                headers=headers,
+            ) as response:
+                yield response
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise Again(f"{type(error).__name__} {error}".strip(), unsent=True) from None
+        except httpx.TimeoutException as error:
             raise Again(f"{type(error).__name__} {error}".strip()) from None
         except (httpx.TransportError, httpx.DecodingError) as error:
             # Only the kind: texts of protocol errors can quote headers, and one of ours is the token.
             raise Again(f"the connection failed ({type(error).__name__})") from None
-        body, problem = _decode(raw, headers.get("content-type", "none"))
+
+    def _check_host(self, path: str) -> None:
+        """Never send the token to another host, whatever address an answer named."""
+        url, base = httpx.URL(path), self._client.base_url
+        if url.is_absolute_url and (url.scheme, url.host, url.port) != (base.scheme, base.host, base.port):
+            raise SourceError(f"{self.title}: an answer points to another host, {url.host}; not followed.")
+
+    def _judged(self, call: Call, response: httpx.Response, raw: bytes) -> Reply:
+        status, headers = response.status_code, response.headers
+        where = f"{self.title} {call.method} {call.path.partition('?')[0]}"
+        if status == 401 and self._connection.login is not None:
+            raise _Refused
+        if call.plain and 200 <= status < 300:
+            body, problem = raw.decode(errors="replace"), None
+        elif not raw and status in (201, 202, 204):
+            body, problem = None, None
+        else:
+            body, problem = decode(raw, headers.get("content-type", "none"))
         reply = Reply(status, headers, body)
         self._dialect.judge(reply, where)
         self._general(reply, where)
         if problem:
             raise Again(problem, malformed=True)
-        return body
+        return reply
 
     def _body(self, response: httpx.Response, where: str, deadline: float) -> bytes:
         chunks, size = [], 0
@@ -267,19 +395,20 @@ class Http:
         raise SourceError(f"{where}: refused (HTTP {reply.status}){said}.")
 
 
-def _decode(raw: bytes, content_type: str) -> tuple[Any, str | None]:
+_DECODER = msgspec.json.Decoder(float_hook=ExactFloat)
+_PLACE = re.compile(r"byte (\d+)")
+
+
+def decode(raw: bytes, content_type: str) -> tuple[Any, str | None]:
     """The JSON value, or None and what is wrong; never a word of the content."""
     try:
-        return json.loads(raw, parse_float=ExactFloat, parse_constant=_no_number), None
-    except json.JSONDecodeError as error:
-        place = f"at character {error.pos} of {len(error.doc)}"
+        return _DECODER.decode(raw), None
+    except msgspec.DecodeError as error:
+        found = _PLACE.search(str(error))
+        place = f"at byte {found.group(1)} of {len(raw)}" if found else f"({len(raw)} bytes)"
         return None, f"the answer is no valid JSON {place} ({content_type})"
     except (UnicodeDecodeError, ValueError, RecursionError):
         return None, f"the answer is no valid JSON ({len(raw)} bytes, {content_type})"
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

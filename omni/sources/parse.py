@@ -54,12 +54,18 @@ class ExactFloat(float):
         return number
 
 
-def parse(values: list[Any], kind: Type) -> tuple[pl.Series, dict[int, str]]:
+def polars_type(kind: Type, scale: int = 2) -> pl.DataType:
+    """Polars' type of a contract's."""
+    return pl.Decimal(18, scale) if kind == "decimal" else POLARS_TYPES[kind]
+
+
+def parse(values: list[Any], kind: Type, scale: int = 2) -> tuple[pl.Series, dict[int, str]]:
     """A column of decoded JSON values in its contract's type.
 
     Args:
         values: text, numbers, booleans, None; objects and lists for `json`.
         kind: the contract's type.
+        scale: decimals of a decimal.
 
     Returns:
         The typed series, and for each position that did not parse the reason; there it is null. Reasons
@@ -70,7 +76,8 @@ def parse(values: list[Any], kind: Type) -> tuple[pl.Series, dict[int, str]]:
         return texts, problems
     stripped = texts.str.strip_chars()
     stripped = stripped.set(stripped == "", None)
-    typed = CASTS[kind](stripped)
+    cast, rewrite = CASTS.get(kind) or _decimal_cast(scale), REWRITES.get(kind) or _decimal_rewrite(scale)
+    typed = cast(stripped)
     failed = (stripped.is_not_null() & typed.is_null()).arg_true().to_list()
     if not failed:
         return typed, problems
@@ -78,12 +85,12 @@ def parse(values: list[Any], kind: Type) -> tuple[pl.Series, dict[int, str]]:
     for index in failed:
         text = rewritten[index]
         try:
-            rewritten[index] = REWRITES[kind](text)
+            rewritten[index] = rewrite(text)
         except (ValueError, OverflowError) as error:
             problems[index] = f"{error} (shape {shape(text)})"
             rewritten[index] = None
     series = pl.Series(rewritten, dtype=pl.String)
-    typed = CASTS[kind](series)
+    typed = cast(series)
     for index in (series.is_not_null() & typed.is_null()).arg_true().to_list():
         problems[index] = f"out of range for {kind}"
     return typed, problems
@@ -160,10 +167,11 @@ def _cast_integer(texts: pl.Series) -> pl.Series:
     return _guarded(texts, r"^[+-]?[0-9]{1,19}$").cast(pl.Int64, strict=False)
 
 
-def _cast_decimal(texts: pl.Series) -> pl.Series:
+def _decimal_cast(scale: int) -> Callable[[pl.Series], pl.Series]:
     # The pattern comes first because the cast cuts further decimals off without a word.
-    guarded = _guarded(texts, r"^-?[0-9]{1,16}(\.[0-9]{1,2}0*)?$")
-    return guarded.cast(pl.Decimal(18, 2), strict=False)
+    fraction = rf"(\.[0-9]{{1,{scale}}}0*)?" if scale else r"(\.0+)?"
+    pattern = rf"^-?[0-9]{{1,{18 - scale}}}{fraction}$"
+    return lambda texts: _guarded(texts, pattern).cast(pl.Decimal(18, scale), strict=False)
 
 
 def _cast_float(texts: pl.Series) -> pl.Series:
@@ -203,14 +211,17 @@ def _rewrite_integer(text: str) -> str:
     return str(int(number))
 
 
-def _rewrite_decimal(text: str) -> str:
-    number = _decimal(text)
-    if abs(number) >= 10**16:
-        raise ValueError("too large for DECIMAL(18,2)")
-    exact = number.quantize(Decimal("0.01"))
-    if exact != number:
-        raise ValueError("more than two decimals")
-    return f"{exact:f}"
+def _decimal_rewrite(scale: int) -> Callable[[str], str]:
+    def rewrite(text: str) -> str:
+        number = _decimal(text)
+        if abs(number) >= 10 ** (18 - scale):
+            raise ValueError(f"too large for DECIMAL(18,{scale})")
+        exact = number.quantize(Decimal(1).scaleb(-scale))
+        if exact != number:
+            raise ValueError("more than two decimals" if scale == 2 else f"more than {scale} decimals")
+        return f"{exact:f}"
+
+    return rewrite
 
 
 def _rewrite_float(text: str) -> str:
@@ -256,7 +267,6 @@ def _rewrite_timestamp(text: str) -> str:
 CASTS: dict[Type, Callable[[pl.Series], pl.Series]] = {
     "integer": _cast_integer,
     "float": _cast_float,
-    "decimal": _cast_decimal,
     "boolean": _cast_boolean,
     "date": _cast_date,
     "timestamp": _cast_timestamp,
@@ -264,7 +274,6 @@ CASTS: dict[Type, Callable[[pl.Series], pl.Series]] = {
 REWRITES: dict[Type, Callable[[str], str]] = {
     "integer": _rewrite_integer,
     "float": _rewrite_float,
-    "decimal": _rewrite_decimal,
     "boolean": _rewrite_boolean,
     "date": _rewrite_date,
     "timestamp": _rewrite_timestamp,

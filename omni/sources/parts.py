@@ -1,18 +1,62 @@
-"""Batches of records to numbered Parquet files, atomically, with nothing personal in the clear."""
+"""Batches of records to numbered Parquet files, atomically, with nothing personal in the clear.
+
+After each part a note of how far reading came is written beside the files, so that a reading that was
+killed goes on behind its last whole part.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any, Self
 
 import polars as pl
 
-from omni.files import replacing
-from omni.security.hashing import Hasher
-from omni.sources.records import Record, typed
+from omni.files import replacing, write_atomic
+from omni.sources.records import Record, Shield, typed
 from omni.sources.vendor import cursor_column
-from omni.warehouse.contracts import Contract
+from omni.warehouse.contracts import Column, Contract
+from omni.warehouse.staged import REJECTED
+
+PROGRESS = "progress.json"
+SEEN = "seen-{:05d}.bin"
+DIGEST = 16
+
+
+@dataclass
+class Tally:
+    """What was written so far; survives a crash.
+
+    Attributes:
+        files: table name to its files, in the order written.
+        rows: table name to rows written.
+        rejected: rows left out.
+        unknown: column to values that its contract's `accepted` lacks.
+        discarded: column to values that did not fit it and are null.
+        learned: table name to columns beside the contract's.
+        read: the window's records among those the vendor counts, rejected ones included.
+        uncounted: the same of those it leaves out of its count.
+        late: records left to the next window.
+        parts: parts written.
+        expected: how many the vendor said the window holds, before reading.
+        resume: where reading goes on.
+    """
+
+    files: dict[str, list[str]] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    rejected: int = 0
+    unknown: dict[str, list[str]] = field(default_factory=dict)
+    discarded: dict[str, int] = field(default_factory=dict)
+    learned: dict[str, dict[str, Any]] = field(default_factory=dict)
+    read: int = 0
+    uncounted: int = 0
+    late: int = 0
+    parts: int = 0
+    expected: int | None = None
+    resume: Any = None
 
 
 @dataclass
@@ -21,78 +65,132 @@ class Parts:
 
     Attributes:
         path: the folder.
-        tables: the parent's contract, then its children's.
+        tables: the parent's contract, then its children's; columns learnt from the vendor included.
         until: the window's end; later changes belong to the next window.
-        hasher: keys the hashes of personal columns.
-        files: table name to its files, in the order written.
-        rows: table name to rows written.
-        rejected: rows left out, as `records.Typed.rejected`.
-        unknown: column to values that its contract's `accepted` lacks.
-        late: records left to the next window.
-        parts: parts written.
+        shield: protects personal columns.
+        notice_new_fields: look for undeclared fields in the records.
+        tally: what was written.
+        seen: digests of the records' ids: each record is taken once.
     """
 
     path: Path
     tables: list[Contract]
     until: datetime
-    hasher: Hasher
-    files: dict[str, list[str]] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
-    rejected: list[dict[str, str]] = field(default_factory=list)
-    unknown: dict[str, set[str]] = field(default_factory=dict)
-    late: int = 0
-    parts: int = 0
+    shield: Shield
+    notice_new_fields: bool = False
+    tally: Tally = field(default_factory=Tally)
+    seen: set[bytes] = field(default_factory=set)
+    _new: list[bytes] = field(default_factory=list)
 
     @property
     def parent(self) -> str:
         """Name of the parent table."""
         return self.tables[0].table
 
-    def add(self, records: list[Record], *, whole: bool) -> int:
-        """Write one part.
+    def fresh(self, records: list[Record]) -> list[Record]:
+        """The records not seen before. The first reading stands: a later change is the next window's."""
+        kept = []
+        for record in records:
+            digest = blake2b(str(record["id"]).encode(errors="replace"), digest_size=DIGEST).digest()
+            if digest not in self.seen:
+                self.seen.add(digest)
+                self._new.append(digest)
+                kept.append(record)
+        return kept
+
+    def add(
+        self, records: list[Record], rejected: list[dict[str, str]], *, counted: bool, resume: Any
+    ) -> None:
+        """Write one part, then note where to go on.
 
         Args:
-            records: distinct ones.
-            whole: they may hold changes after the window's end, which are left to the next window.
-
-        Returns:
-            Records of the window among them, rejected ones included.
+            records: fresh ones.
+            rejected: rows that could not become records.
+            counted: the vendor counts them, and they may hold changes after the window's end, which are left
+                to the next window.
+            resume: where reading goes on behind them; None where it cannot.
         """
-        batch = typed(records, self.tables, self.hasher)
+        tally = self.tally
+        batch = typed(records, self.tables, self.shield, notice_new_fields=self.notice_new_fields)
         frames = batch.frames
-        if whole and (cursor := cursor_column(self.tables[0])):
+        if counted and (cursor := cursor_column(self.tables[0])):
             frames = self._without_late(frames, cursor)
         for contract in self.tables:
             self._write(contract, frames[contract.table])
-        self.parts += 1
-        self.rejected += batch.rejected
-        return frames[self.parent].height + batch.rejected_of(self.parent)
+        left_out = [*rejected, *batch.rejected]
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in left_out)
+        if lines:
+            write_atomic(self.path / f"rejected-{tally.parts:05d}.jsonl", lines)
+        for table, columns in batch.learned.items():
+            known = tally.learned.setdefault(table, {})
+            known |= {name: column.model_dump(mode="json", by_alias=True) for name, column in columns.items()}
+        for column_, count in batch.discarded.items():
+            tally.discarded[column_] = tally.discarded.get(column_, 0) + count
+        tally.rejected += len(left_out)
+        of_parent = frames[self.parent].height + sum(row["table"] == self.parent for row in left_out)
+        if counted:
+            tally.read += of_parent
+        else:
+            tally.uncounted += of_parent
+        write_atomic(self.path / SEEN.format(tally.parts), b"".join(self._new))
+        self._new.clear()
+        tally.parts += 1
+        tally.resume = resume
+
+    def save(self, heading: dict[str, Any]) -> None:
+        """Note how far reading came; `heading` says what is being read."""
+        write_atomic(self.path / PROGRESS, json.dumps(heading | {"tally": asdict(self.tally)}))
+
+    def restore(self, tally: dict[str, Any]) -> Self:
+        """Take up what an earlier process noted."""
+        self.tally = Tally(**tally)
+        for number in range(self.tally.parts):
+            digests = (self.path / SEEN.format(number)).read_bytes()
+            self.seen.update(digests[n : n + DIGEST] for n in range(0, len(digests), DIGEST))
+        return self
+
+    def finish(self) -> None:
+        """Gather the rejected rows into one file and drop what only resuming needs."""
+        pieces = [self.path / f"rejected-{n:05d}.jsonl" for n in range(self.tally.parts)]
+        write_atomic(self.path / REJECTED, b"".join(p.read_bytes() for p in pieces if p.exists()))
+        for number, piece in enumerate(pieces):
+            piece.unlink(missing_ok=True)
+            (self.path / SEEN.format(number)).unlink(missing_ok=True)
+
+    def learn(self, extra: dict[str, Column]) -> None:
+        """Read these columns of the parent beside its contract's."""
+        if extra:
+            self.tables = [self.tables[0].with_columns(extra), *self.tables[1:]]
+            self.tally.learned.setdefault(self.parent, {}).update(
+                {name: column.model_dump(mode="json", by_alias=True) for name, column in extra.items()}
+            )
 
     def _without_late(self, frames: dict[str, pl.DataFrame], cursor: str) -> dict[str, pl.DataFrame]:
         parent = self.tables[0]
         rows = frames[self.parent]
-        late = rows.filter(pl.col(cursor) >= self.until)
+        is_late = (pl.col(cursor) >= self.until).fill_null(value=False)
+        late = rows.filter(is_late)
         if late.is_empty():
             return frames
-        self.late += late.height
+        self.tally.late += late.height
         gone = late[parent.key[0]].implode()
-        kept = {self.parent: rows.filter(~pl.col(parent.key[0]).is_in(gone))}
+        kept = {self.parent: rows.filter(~is_late)}
         for child in self.tables[1:]:
             kept[child.table] = frames[child.table].filter(~pl.col(child.parent_key or "").is_in(gone))
         return kept
 
     def _write(self, contract: Contract, frame: pl.DataFrame) -> None:
-        files = self.files.setdefault(contract.table, [])
-        self.rows[contract.table] = self.rows.get(contract.table, 0) + frame.height
+        files = self.tally.files.setdefault(contract.table, [])
+        self.tally.rows[contract.table] = self.tally.rows.get(contract.table, 0) + frame.height
         for name, column in contract.columns.items():
             if column.accepted and not column.personal:
-                values = set(frame[name].drop_nulls().unique().to_list())
-                self.unknown.setdefault(f"{contract.table}.{name}", set()).update(
-                    values - set(column.accepted)
-                )
+                values = set(frame[name].drop_nulls().unique().to_list()) - set(column.accepted)
+                where = f"{contract.table}.{name}"
+                if values:
+                    self.tally.unknown[where] = sorted(values | set(self.tally.unknown.get(where, [])))
         if frame.is_empty():
             return
-        file = f"{contract.table}-{self.parts:05d}.parquet"
+        file = f"{contract.table}-{self.tally.parts:05d}.parquet"
         with replacing(self.path / file) as temporary:
-            frame.write_parquet(temporary, compression="zstd")
+            frame.write_parquet(temporary, compression="lz4", statistics=False)
         files.append(file)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
 
-from omni.sources.http import Dialect, Http
+from omni.sources.connection import Connection
 from omni.sources.records import Record
-from omni.warehouse.contracts import Contract
+from omni.warehouse.contracts import Contract, Type
+
+C = TypeVar("C")
+"""A vendor's client, such as `omni.sources.http.Http`."""
 
 
 @dataclass(frozen=True)
@@ -19,31 +24,67 @@ class Window:
     until: datetime
 
 
-Reader = Callable[[Http, list[Contract], Window], Iterator[list[Record]]]
+@dataclass(frozen=True)
+class Page:
+    """Some records of a window.
+
+    Attributes:
+        records: each with its key under the paths the contract names, and an `id`.
+        resume: a JSON value that, given back to `read`, goes on behind this page, also in another process;
+            None where reading cannot go on from here.
+        counted: whether the vendor's `count` includes these records. Those it leaves out (archived ones)
+            must lie within the window already; counted ones may be later, and are left to the next window.
+        rejected: rows that could not even become records: `{"table", "key", "column", "reason"}`, free of
+            values. They count as read and go to the dead letters.
+    """
+
+    records: list[Record]
+    resume: Any = None
+    counted: bool = True
+    rejected: tuple[dict[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
-class Vendor:
+class Field:
+    """A field as the vendor declares it.
+
+    Attributes:
+        type: the contract's type its values fit.
+        sensitive: the vendor marks it as personal or confidential.
+    """
+
+    type: Type
+    sensitive: bool = False
+
+
+@dataclass(frozen=True)
+class Vendor(Generic[C]):
     """One vendor's way of reading.
 
     Attributes:
-        dialect: how to call it.
+        name: as in contracts, for example "hubspot".
+        title: its name for people.
+        open: a client for an account; a context manager.
         lag: how long the vendor may take to show a change; windows end this long before now.
         resolution: the finest step its window filter can tell apart.
         check: compares contracts with the vendor's own schema; returns what is worth reporting.
-        count: how many top-level records the vendor says the window holds.
-        read: the window's records in batches; may repeat a record.
-        archived: records archived within the window, which `count` leaves out; None if there are none.
+        count: how many top-level records the vendor says the window holds; None if it does not say.
+        read: the window's records in pages, after a page's `resume` if one is given; may repeat a record.
+        reread: records by id, as they are now; those not found are gone. None: the vendor cannot.
+        fields: the account's own fields of the parent object that its contract does not declare, by path;
+            None: the vendor has no schema, and new fields are noticed in the records.
     """
 
     name: str
-    dialect: Dialect
+    title: str
+    open: Callable[[Connection], AbstractContextManager[C]]
     lag: timedelta
     resolution: timedelta
-    check: Callable[[Http, list[Contract]], list[str]]
-    count: Callable[[Http, list[Contract], Window], int]
-    read: Reader
-    archived: Reader | None = None
+    check: Callable[[C, list[Contract]], list[str]]
+    count: Callable[[C, list[Contract], Window], int | None]
+    read: Callable[[C, list[Contract], Window, Any], Iterator[Page]]
+    reread: Callable[[C, list[Contract], list[str]], Iterator[Page]] | None = None
+    fields: Callable[[C, list[Contract]], dict[str, Field]] | None = None
 
 
 def table_object(tables: list[Contract]) -> str:

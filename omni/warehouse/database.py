@@ -31,7 +31,10 @@ CREATE SEQUENCE IF NOT EXISTS ops.version START 1;
 CREATE TABLE IF NOT EXISTS ops.runs (run_id VARCHAR PRIMARY KEY, flow VARCHAR, started_at TIMESTAMPTZ,
     finished_at TIMESTAMPTZ, status VARCHAR, summary JSON);
 CREATE TABLE IF NOT EXISTS ops.cursors (vendor VARCHAR, stream VARCHAR, cursor TIMESTAMPTZ, run_id VARCHAR,
-    updated_at TIMESTAMPTZ, PRIMARY KEY (vendor, stream));
+    updated_at TIMESTAMPTZ, columns JSON, PRIMARY KEY (vendor, stream));
+ALTER TABLE ops.cursors ADD COLUMN IF NOT EXISTS columns JSON;
+CREATE TABLE IF NOT EXISTS ops.learned_columns (table_name VARCHAR, column_name VARCHAR, type VARCHAR,
+    path VARCHAR, first_seen TIMESTAMPTZ, run_id VARCHAR, PRIMARY KEY (table_name, column_name));
 CREATE TABLE IF NOT EXISTS ops.loads (run_id VARCHAR, vendor VARCHAR, stream VARCHAR, table_name VARCHAR,
     rows_read BIGINT, inserted BIGINT, updated BIGINT, deleted BIGINT, rejected BIGINT, source_rows BIGINT,
     loaded_at TIMESTAMPTZ);

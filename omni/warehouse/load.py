@@ -6,17 +6,19 @@ to do. The transaction also records the days touched, the rejected rows and the 
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import duckdb
 
+from omni.warehouse import versions_of_rows
 from omni.warehouse.checks import record_checks, refuse_failed, run_checks
-from omni.warehouse.contracts import Contract, contracts
+from omni.warehouse.contracts import Column, Contract, contracts
 from omni.warehouse.database import Warehouse
-from omni.warehouse.staged import REJECTED, Staged
+from omni.warehouse.dead_letters import keep_rejected, resolve
+from omni.warehouse.staged import Staged
 from omni.warehouse.versions import record_change
 
 
@@ -36,12 +38,33 @@ class Loaded:
         return self.inserted + self.updated + self.deleted
 
 
-def cursor_of(con: duckdb.DuckDBPyConnection, vendor: str, stream: str) -> datetime | None:
-    """Up to where a stream is loaded (UTC), or None before its first load."""
+def cursor_of(
+    con: duckdb.DuckDBPyConnection, vendor: str, stream: str, declared: Iterable[Contract] = ()
+) -> datetime | None:
+    """Up to where a stream is loaded (UTC).
+
+    None before its first load, and when a contract has got a column that was not read so far: only reading
+    everything again fills it.
+    """
     row = con.execute(
-        "SELECT cursor FROM ops.cursors WHERE vendor = $1 AND stream = $2", [vendor, stream]
+        "SELECT cursor, columns FROM ops.cursors WHERE vendor = $1 AND stream = $2", [vendor, stream]
     ).fetchone()
-    return row[0] if row else None
+    if row is None:
+        return None
+    cursor: datetime = row[0]
+    if row[1] is None:
+        return cursor
+    known = set(json.loads(row[1]))
+    return cursor if known >= set(_columns(declared)) else None
+
+
+def already_loaded(con: duckdb.DuckDBPyConnection, staged: Staged) -> bool:
+    """Whether a folder's rows are in the warehouse."""
+    row = con.execute(
+        "SELECT count(*) FROM ops.loads WHERE run_id = $1 AND vendor = $2 AND stream = $3",
+        [staged.run_id, staged.vendor, staged.stream],
+    ).fetchone()
+    return row is not None and row[0] > 0
 
 
 def load(warehouse: Warehouse, staged: Staged) -> list[Loaded]:
@@ -57,49 +80,94 @@ def load(warehouse: Warehouse, staged: Staged) -> list[Loaded]:
         CheckFailed: a contract's check of severity `error` fails; nothing of the folder was kept.
     """
     declared = sorted(
-        (contracts()[table] for table in staged.tables), key=lambda c: (c.parent is not None, c.table)
+        (_with_learned(table, staged) for table in staged.tables),
+        key=lambda c: (c.parent is not None, c.table),
     )
+    if staged.columns:
+        _widen(warehouse, staged, declared)
     with warehouse.transaction() as con:
-        for contract in declared:
-            _read(con, staged, contract)
-        _read_rejected(con, staged)
+        keep_rejected(con, staged)
+        _asked(con, staged)
         results = [_merge(con, staged, contract, warehouse.tenant.timezone) for contract in declared]
-        _record(con, staged, results)
+        _record(con, staged, results, declared)
         _audit(con, staged, declared)
         for contract in declared:
-            con.execute(f"DROP TABLE {_incoming(contract.table)}")
+            _drop_incoming(con, contract)
     return results
 
 
+def _with_learned(table: str, staged: Staged) -> Contract:
+    extra = staged.columns.get(table, {})
+    return contracts()[table].with_columns({name: Column(**column) for name, column in extra.items()})
+
+
+def _widen(warehouse: Warehouse, staged: Staged, declared: list[Contract]) -> None:
+    """Add columns learnt from the source, in a transaction of their own."""
+    with warehouse.transaction() as con:
+        for contract in declared:
+            for name in staged.columns.get(contract.table, {}):
+                column = contract.columns[name]
+                tables = [contract.table]
+                if contract.history:
+                    tables.append(contract.versions().table)
+                for table in tables:
+                    con.execute(f'ALTER TABLE {table} ADD COLUMN IF NOT EXISTS "{name}" {column.duckdb_type}')
+                con.execute(
+                    "INSERT INTO ops.learned_columns VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+                    [contract.table, name, column.type, column.path, datetime.now(UTC), staged.run_id],
+                )
+
+
 def _incoming(table: str) -> str:
-    return f'temp."incoming_{table.replace(".", "_")}"'
+    return f'"incoming_{table.replace(".", "_")}"'
 
 
-def _read(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract) -> None:
-    """Stage files into a temporary table, the last version of each key kept."""
-    files = [str(staged.folder / name) for name in staged.tables[contract.table]]
-    columns = ", ".join(f'"{name}"::{kind} AS "{name}"' for name, kind in _types(contract).items())
-    key = ", ".join(f'"{column}"' for column in contract.key)
-    if not files:
-        con.execute(
-            f"CREATE TEMP TABLE {_incoming(contract.table)} AS SELECT {columns} FROM {contract.table} LIMIT 0"
-        )
+def _gone(table: str) -> str:
+    return f'"gone_{table.replace(".", "_")}"'
+
+
+def _drop_incoming(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    con.execute(f"DROP TABLE IF EXISTS {_gone(contract.table)}")
+    kind = con.execute(
+        "SELECT 'VIEW' FROM duckdb_views() WHERE temporary AND view_name = $1",
+        [f"incoming_{contract.table.replace('.', '_')}"],
+    ).fetchone()
+    con.execute(f"DROP {'VIEW' if kind else 'TABLE'} {_incoming(contract.table)}")
+
+
+def _read(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, *, first: bool) -> None:
+    """Make the staged rows a table, the last version of each key kept; a mere view where that is enough."""
+    quoted = ", ".join(
+        "'" + str(staged.folder / n).replace("'", "''") + "'" for n in staged.tables[contract.table]
+    )
+    incoming, key = _incoming(contract.table), ", ".join(f'"{column}"' for column in contract.key)
+    if not quoted:
+        columns = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in _types(contract).items())
+        con.execute(f"CREATE TEMP TABLE {incoming} AS SELECT {columns} WHERE false")
+        return
+    files = f"read_parquet([{quoted}], union_by_name = true)"
+    present = {row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {files}").fetchall()}
+    columns = ", ".join(
+        f'{f"{chr(34)}{name}{chr(34)}" if name in present else "NULL"}::{kind} AS "{name}"'
+        for name, kind in _types(contract).items()
+    )
+    row = con.execute(f"SELECT count(*), count(DISTINCT ({key})) FROM {files}").fetchone()
+    assert row is not None
+    if row[0] == row[1]:
+        kind = "VIEW" if first else "TABLE"
+        con.execute(f"CREATE TEMP {kind} {incoming} AS SELECT {columns} FROM {files}")
         return
     con.execute(
-        f"CREATE TEMP TABLE {_incoming(contract.table)} AS SELECT {columns} FROM "
-        "(SELECT *, row_number() OVER () AS arrival FROM read_parquet($1, union_by_name = true)) "
-        f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY arrival DESC) = 1",
-        [files],
+        f"CREATE TEMP TABLE {incoming} AS SELECT {columns} FROM "
+        f"(SELECT *, row_number() OVER () AS arrival FROM {files}) "
+        f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY arrival DESC) = 1"
     )
 
 
-def _read_rejected(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
-    con.execute("CREATE OR REPLACE TEMP TABLE rejected (table_name VARCHAR, record_key VARCHAR)")
-    if letters := _dead_letters(staged):
-        con.execute(
-            "INSERT INTO rejected SELECT unnest($1::VARCHAR[]), unnest($2::VARCHAR[])",
-            [[letter["table"] for letter in letters], [letter["key"] for letter in letters]],
-        )
+def _asked(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
+    con.execute("CREATE OR REPLACE TEMP TABLE asked (record_key VARCHAR)")
+    if staged.asked:
+        con.execute("INSERT INTO asked SELECT unnest($1::VARCHAR[])", [list(staged.asked)])
 
 
 def _types(contract: Contract) -> dict[str, str]:
@@ -108,6 +176,11 @@ def _types(contract: Contract) -> dict[str, str]:
 
 def _merge(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, timezone: str) -> Loaded:
     table, incoming = contract.table, _incoming(contract.table)
+    first = con.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
+    _read(con, staged, contract, first=first)
+    resolve(con, staged, contract, incoming)
+    if first:
+        return _first_load(con, staged, contract, timezone)
     same_key = " AND ".join(f'old."{column}" = new."{column}"' for column in contract.key)
     differs = " OR ".join(
         f'old."{column}" IS DISTINCT FROM new."{column}"'
@@ -119,28 +192,52 @@ def _merge(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, t
         f"LEFT JOIN {table} old ON {same_key} "
         f'WHERE old."{contract.key[0]}" IS NULL {f"OR {differs}" if differs else ""}'
     )
-    con.execute(f"CREATE OR REPLACE TEMP TABLE gone AS {_gone_sql(staged, contract, same_key)}")
+    gone = _gone(table)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {gone} AS {_gone_sql(staged, contract, same_key)}")
     days = _days(con, contract, same_key, timezone)
-    actions = [
-        row[0]
-        for row in con.execute(
-            f"MERGE INTO {table} old USING (SELECT *, now() AS _loaded_at, '{staged.run_id}' AS _run_id "
-            f"FROM changed) new ON {same_key} WHEN MATCHED THEN UPDATE BY NAME "
-            "WHEN NOT MATCHED THEN INSERT BY NAME RETURNING merge_action"
-        ).fetchall()
-    ]
-    con.execute(f"DELETE FROM {table} old USING gone new WHERE {same_key}")
-    row = con.execute("SELECT count(*) FROM gone").fetchone()
-    assert row is not None
-    result = Loaded(table, staged.rows[table], actions.count("INSERT"), actions.count("UPDATE"), int(row[0]))
+    if contract.history:
+        versions_of_rows.append(con, contract, "changed", gone, staged.run_id)
+    # Replacing whole rows costs DuckDB a third of updating them in place column by column.
+    updated = _count(con, f"DELETE FROM {table} old USING changed new WHERE {same_key}")
+    lineage = f"now() AS _loaded_at, '{staged.run_id}' AS _run_id"
+    written = _count(con, f"INSERT INTO {table} BY NAME SELECT *, {lineage} FROM changed")
+    deleted = _count(con, f"DELETE FROM {table} old USING {gone} new WHERE {same_key}")
+    result = Loaded(table, staged.rows[table], written - updated, updated, deleted)
     if result.changed:
         record_change(con, table, days, run_id=staged.run_id)
     return result
 
 
-def _gone_sql(staged: Staged, contract: Contract, same_key: str) -> str:
-    """Keys the source no longer has: all absent from a full read, else absent children of parents read.
+def _first_load(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, timezone: str) -> Loaded:
+    """Fill an empty table: nothing to compare with, so the rows go straight from the files."""
+    table, incoming = contract.table, _incoming(contract.table)
+    key = ", ".join(f'old."{column}"' for column in contract.key)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {_gone(table)} AS SELECT {key} FROM {table} old WHERE false")
+    inserted = _count(
+        con,
+        f"INSERT INTO {table} BY NAME SELECT *, now() AS _loaded_at, '{staged.run_id}' AS _run_id "
+        f"FROM {incoming}",
+    )
+    result = Loaded(table, staged.rows[table], inserted, 0, 0)
+    if contract.history:
+        versions_of_rows.append(con, contract, incoming, _gone(table), staged.run_id)
+    if result.changed:
+        record_change(con, table, _days_of(con, contract, f"{table} AS r", timezone), run_id=staged.run_id)
+    return result
 
+
+def _count(con: duckdb.DuckDBPyConnection, sql: str) -> int:
+    """Run a change; returns how many rows it touched."""
+    row = con.execute(sql).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _gone_sql(staged: Staged, contract: Contract, same_key: str) -> str:
+    """Keys the source no longer has.
+
+    Of a full read: all that are absent, unless they changed after its window. Of records read again one by
+    one: those asked for and absent. Children go with their parent, and when their parent came without them.
     A row that did arrive but was rejected is not gone: its last good version stays.
     """
     key = ", ".join(f'old."{column}"' for column in contract.key)
@@ -152,34 +249,53 @@ def _gone_sql(staged: Staged, contract: Contract, same_key: str) -> str:
         f"AND NOT EXISTS ({rejected} '{contract.parent or contract.table}' "
         f'AND r.record_key = old."{owner}")'
     )
-    if staged.since is None:
-        return f"SELECT {key} FROM {contract.table} old WHERE {absent}"
-    if contract.parent is None:
+    if contract.parent is not None:
+        parent = contracts()[contract.parent]
+        of_parent = f'parent."{parent.key[0]}" = old."{contract.parent_key}"'
+        orphan = (
+            f"OR NOT EXISTS (SELECT 1 FROM {parent.table} parent WHERE {of_parent})"
+            if _is_full(staged)
+            else ""
+        )
+        return (
+            f"SELECT {key} FROM {contract.table} old WHERE {absent} AND ("
+            f"EXISTS (SELECT 1 FROM {_incoming(contract.parent)} parent WHERE {of_parent}) OR "
+            f"EXISTS (SELECT 1 FROM {_gone(contract.parent)} parent WHERE {of_parent}) {orphan})"
+        )
+    if staged.asked is not None:
+        return f'SELECT {key} FROM {contract.table} old WHERE {absent} AND old."{owner}" IN (FROM asked)'
+    if not _is_full(staged):
         return f"SELECT {key} FROM {contract.table} old WHERE false"
-    parent = contracts()[contract.parent]
-    return (
-        f"SELECT {key} FROM {contract.table} old WHERE {absent} AND EXISTS (SELECT 1 FROM "
-        f'{_incoming(contract.parent)} parent WHERE parent."{parent.key[0]}" = old."{contract.parent_key}")'
-    )
+    cursor = contract.source.cursor if contract.source else None
+    later = f"AND coalesce(old.\"{cursor}\" < '{staged.until.isoformat()}', true)" if cursor else ""
+    return f"SELECT {key} FROM {contract.table} old WHERE {absent} {later}"
+
+
+def _is_full(staged: Staged) -> bool:
+    return staged.since is None and staged.asked is None and staged.moves_cursor
 
 
 def _days(
     con: duckdb.DuckDBPyConnection, contract: Contract, same_key: str, timezone: str
 ) -> list[date] | None:
-    """Days, in the tenant's zone, that the rows about to change belong to now or belonged to before.
-
-    A child without a time column of its own belongs to its parent's days.
-    """
+    """Days, in the tenant's zone, that the rows about to change belong to now or belonged to before."""
     moved = f"SELECT old.* FROM {contract.table} old JOIN changed new ON {same_key}"
-    removed = f"SELECT old.* FROM {contract.table} old JOIN gone new ON {same_key}"
+    removed = f"SELECT old.* FROM {contract.table} old JOIN {_gone(contract.table)} new ON {same_key}"
     fresh = "SELECT *, NULL AS _loaded_at, NULL AS _run_id FROM changed"
     rows = f"({fresh} UNION ALL BY NAME {moved} UNION ALL BY NAME {removed})"
+    return _days_of(con, contract, f"{rows} AS r", timezone)
+
+
+def _days_of(
+    con: duckdb.DuckDBPyConnection, contract: Contract, rows: str, timezone: str
+) -> list[date] | None:
+    """Days of some rows `r`; a child without a time column of its own belongs to its parent's days."""
     if contract.time_column:
         kind = contract.columns[contract.time_column].type
-        source, column = f"{rows} AS r", f'r."{contract.time_column}"'
+        source, column = rows, f'r."{contract.time_column}"'
     elif contract.parent and (parent := contracts()[contract.parent]).time_column:
         kind = parent.columns[parent.time_column].type
-        source = f'{rows} AS r LEFT JOIN {parent.table} p ON p."{parent.key[0]}" = r."{contract.parent_key}"'
+        source = f'{rows} LEFT JOIN {parent.table} p ON p."{parent.key[0]}" = r."{contract.parent_key}"'
         column = f'p."{parent.time_column}"'
     else:
         return None
@@ -188,30 +304,40 @@ def _days(
     return None if None in days else days
 
 
-def _record(con: duckdb.DuckDBPyConnection, staged: Staged, results: list[Loaded]) -> None:
+def _columns(declared: Iterable[Contract]) -> list[str]:
+    return sorted(f"{contract.table}.{name}" for contract in declared for name in contract.columns)
+
+
+def _record(
+    con: duckdb.DuckDBPyConnection, staged: Staged, results: list[Loaded], declared: list[Contract]
+) -> None:
     now = datetime.now(UTC)
-    con.execute(
-        "INSERT OR REPLACE INTO ops.cursors VALUES ($1, $2, $3, $4, $5)",
-        [staged.vendor, staged.stream, staged.until, staged.run_id, now],
+    if staged.moves_cursor and staged.asked is None:
+        # The columns a cursor covers only grow by reading everything.
+        covered = _columns(declared) if staged.since is None else None
+        con.execute(
+            "INSERT INTO ops.cursors (vendor, stream, cursor, run_id, updated_at, columns) "
+            "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (vendor, stream) DO UPDATE SET "
+            "cursor = excluded.cursor, run_id = excluded.run_id, updated_at = excluded.updated_at, "
+            "columns = coalesce(excluded.columns, columns)",
+            [
+                staged.vendor,
+                staged.stream,
+                staged.until,
+                staged.run_id,
+                now,
+                json.dumps(covered) if covered else None,
+            ],
+        )
+    rejected: dict[str, int] = dict(
+        con.execute("SELECT table_name, count(*) FROM rejected GROUP BY 1").fetchall()
     )
-    letters = _dead_letters(staged)
     for result in results:
-        rejected = sum(letter["table"] == result.table for letter in letters)
         con.execute(
             "INSERT INTO ops.loads VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             [
                 staged.run_id, staged.vendor, staged.stream, result.table, result.rows_read, result.inserted,
-                result.updated, result.deleted, rejected, staged.source_rows, now,
-            ],
-        )  # fmt: skip
-    for letter in letters:
-        identity = hashlib.sha256(json.dumps([staged.vendor, staged.stream, letter], sort_keys=True).encode())
-        con.execute(
-            "INSERT INTO ops.dead_letters VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL) "
-            "ON CONFLICT DO NOTHING",
-            [
-                identity.hexdigest(), staged.run_id, staged.vendor, staged.stream, letter["table"],
-                letter["key"], letter["column"], letter["reason"], now,
+                result.updated, result.deleted, rejected.get(result.table, 0), staged.source_rows, now,
             ],
         )  # fmt: skip
 
@@ -221,10 +347,3 @@ def _audit(con: duckdb.DuckDBPyConnection, staged: Staged, declared: list[Contra
     results = [r for contract in declared for r in run_checks(con, contract.table, contract.checks)]
     record_checks(con, results, staged.run_id)
     refuse_failed(results, "the load was undone")
-
-
-def _dead_letters(staged: Staged) -> list[dict[str, str]]:
-    if not staged.rejected:
-        return []
-    lines = (staged.folder / REJECTED).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]

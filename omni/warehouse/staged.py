@@ -7,7 +7,7 @@ warehouse. The manifest is written last and atomically: a folder without one is 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +30,9 @@ class Staged:
         source_rows: how many top-level records the vendor says the window holds.
         since: start of the window, inclusive; None for the first load.
         until: end of the window, exclusive; the cursor after this load. Both UTC.
+        asked: keys that were read again one by one, of which those absent are gone; None for a window.
+        moves_cursor: the window begins where the last one ended.
+        columns: table name to columns beside its contract's, as contracts declare them.
     """
 
     tenant: str
@@ -43,6 +46,9 @@ class Staged:
     source_rows: int
     since: datetime | None
     until: datetime
+    asked: tuple[str, ...] | None = None
+    moves_cursor: bool = True
+    columns: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def save(self) -> Self:
         """Write the manifest; the folder counts as complete from here on."""
@@ -64,5 +70,6 @@ class Staged:
                 "folder": folder,
                 "since": datetime.fromisoformat(content["since"]) if content["since"] else None,
                 "until": datetime.fromisoformat(content["until"]),
+                "asked": None if content.get("asked") is None else tuple(content["asked"]),
             }
         )

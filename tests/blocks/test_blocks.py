@@ -10,14 +10,19 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from pydantic import SecretStr, ValidationError
 
+from blocks.drop_folder import DropFolder
+from blocks.firestore import Firestore
 from blocks.hubspot import HubSpot
 from blocks.lookup import saved
+from blocks.mongodb import MongoDB
 from blocks.registry import ModelRegistry
+from blocks.rest_api import RestApi
+from blocks.salesforce import Salesforce
 from blocks.shopify import Shopify
 from blocks.warehouse import Warehouse
 from omni.errors import ConfigError
 
-BLOCKS = [HubSpot, ModelRegistry, Shopify, Warehouse]
+BLOCKS = [DropFolder, Firestore, HubSpot, ModelRegistry, MongoDB, RestApi, Salesforce, Shopify, Warehouse]
 TOKEN = "not-a-real-token"
 
 

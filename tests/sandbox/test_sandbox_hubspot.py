@@ -260,7 +260,7 @@ def test_properties_are_declared_as_the_contracts_ask(client: TestClient) -> Non
     checked = 0
     for contract in contracts().values():
         source = contract.source
-        if source is None or source.vendor != "hubspot" or source.rows:
+        if source is None or source.vendor != "hubspot" or source.rows or source.object == "owners":
             continue
         answer = client.get(f"/crm/properties/2026-09/{source.object}").json()["results"]
         types = {p["name"]: p["type"] for p in answer}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from graphql import GraphQLNonNull, get_named_type, is_leaf_type, is_list_type
+from graphql import GraphQLNonNull, get_named_type, is_leaf_type, is_list_type, parse, validate
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -15,7 +15,8 @@ from omni.sandbox.company import Company, Node
 from omni.sandbox.limits import Bucket
 from omni.sandbox.shopify import SCHEMA, answering_version
 from omni.sandbox.shopify_find import Rows, encode, page_of
-from omni.warehouse.contracts import contracts
+from omni.sources import shopify_query as texts
+from omni.sources.extract import streams, tables
 
 Clients = Callable[..., TestClient]
 URL = "/admin/api/2026-10/graphql.json"
@@ -245,21 +246,22 @@ def test_every_stored_object_keeps_the_schemas_promises(name: str, request: pyte
         assert all(holds(SCHEMA.type_map[node["__typename"]], node) for node in nodes)
 
 
-def test_every_path_of_the_contracts_exists_in_the_schema() -> None:
-    checked = 0
-    for contract in contracts().values():
-        source = contract.source
-        if source is None or source.vendor != "shopify":
-            continue
-        kind = get_named_type(SCHEMA.query_type.fields[source.object].type.of_type.fields["nodes"].type)
-        if source.rows:
-            kind = get_named_type(kind.fields[source.rows].type)
-            kind = get_named_type(kind.fields["nodes"].type) if kind.name.endswith("Connection") else kind
-        for name, column in contract.columns.items():
-            path = column.path or name
-            at = kind
-            for part in () if path.startswith("^") else path.split("."):
-                assert part in at.fields, (contract.table, path)
-                at = get_named_type(at.fields[part].type)
-            checked += 1
-    assert checked > 50
+@pytest.mark.slow
+def test_variants_and_stock_keep_the_schemas_promises(demo: Company) -> None:
+    rows = Rows(demo.shop)
+    for node in [*rows.of("productVariants"), *rows.of("inventoryItems"), *rows.of("locations")]:
+        assert holds(SCHEMA.type_map[node["__typename"]], node)
+
+
+def test_every_query_our_connector_asks_is_valid_in_the_schema() -> None:
+    asked = []
+    for stream in streams("shopify"):
+        wanted = tables("shopify", stream)
+        asked += [texts.query(wanted), texts.reread_query(wanted), texts.bulk_query(wanted, "id:1")]
+        nested = [c for c in texts.direct(wanted) if texts.rows_of(c) in texts.CONNECTIONS]
+        asked += [texts.nested_query(wanted, child) for child in nested]
+        asked += [texts.within_query(child) for child in texts.indirect(wanted)]
+    asked += [texts.BULK_QUERY, texts.BULK_STATE, texts.BULK_CANCEL, texts.SCOPES_QUERY]
+    assert len(asked) >= 22
+    for text in asked:
+        assert validate(SCHEMA, parse(text)) == [], text

@@ -51,6 +51,13 @@ class Server:
     asked: list[Asked]
 
 
+def decoded(raw: bytes, content_type: str) -> Any:
+    """A request's body: a form's fields, or JSON."""
+    if "form-urlencoded" in content_type:
+        return dict(parse_qsl(raw.decode(), keep_blank_values=True))
+    return json.loads(raw) if raw else None
+
+
 @contextmanager
 def _serving(answer: Callable[[Asked], Answer]) -> Iterator[Server]:
     asked: list[Asked] = []
@@ -65,7 +72,7 @@ def _serving(answer: Callable[[Asked], Answer]) -> Iterator[Server]:
             raw = self.rfile.read(int(self.headers.get("content-length") or 0))
             parts = urlsplit(self.path)
             headers = {k.lower(): v for k, v in self.headers.items()}
-            body = json.loads(raw) if raw else None
+            body = decoded(raw, headers.get("content-type", ""))
             request = Asked(self.command, parts.path, dict(parse_qsl(parts.query)), body, headers, self.path)
             with lock:
                 asked.append(request)

@@ -11,7 +11,7 @@ import pytest
 
 from omni.errors import AuthError, ConfigError, SourceError, TransientError
 from omni.sources.http import Http, need, retry_after
-from omni.sources.hubspot import HUBSPOT
+from omni.sources.hubspot import DIALECT
 from omni.sources.limits import Limit, Limiter
 
 
@@ -42,7 +42,7 @@ def script(serve, connect, answering):
         options = {"backoff": 1.0} | changes
         http = Http(
             connect("hubspot", server.url, **options),
-            HUBSPOT.dialect,
+            DIALECT,
             rng=random.Random(1),
             clock=clock,
             sleep=clock.sleep,
@@ -132,7 +132,7 @@ def test_a_silent_server_times_out(connect):
         connection = connect(
             "hubspot", f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.1, attempts=2
         )
-        with Http(connection, HUBSPOT.dialect) as http, pytest.raises(TransientError, match="ReadTimeout"):
+        with Http(connection, DIALECT) as http, pytest.raises(TransientError, match="ReadTimeout"):
             http.get("/x", {})
 
 
@@ -140,7 +140,7 @@ def test_nobody_listening(connect):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     connection = connect("hubspot", url, attempts=2)
-    with Http(connection, HUBSPOT.dialect) as http, pytest.raises(TransientError, match="ConnectError"):
+    with Http(connection, DIALECT) as http, pytest.raises(TransientError, match="ConnectError"):
         http.get("/x", {})
 
 
@@ -176,14 +176,14 @@ def test_no_json_is_tried_thrice_and_quotes_nothing(script, answering, body):
 @pytest.mark.parametrize("token", ["", "a b", "abc\n", "tök"])
 def test_a_token_that_cannot_be_one_is_refused_unshown(connect, token):
     with pytest.raises(ConfigError, match="access token is empty or holds") as caught:
-        Http(connect("hubspot", "http://127.0.0.1:1", token=token), HUBSPOT.dialect)
+        Http(connect("hubspot", "http://127.0.0.1:1", token=token), DIALECT)
     assert token not in str(caught.value) or token == ""
 
 
 @pytest.mark.parametrize("url", ["api.example.com", "", "ftp://api.example.com"])
 def test_an_address_without_scheme_is_refused(connect, url):
     with pytest.raises(ConfigError, match="base URL"):
-        Http(connect("hubspot", url), HUBSPOT.dialect)
+        Http(connect("hubspot", url), DIALECT)
 
 
 def test_a_connection_hides_its_token(connect):
@@ -222,7 +222,7 @@ def test_clients_of_one_account_share_its_limits(serve, connect, answering):
     server = serve(lambda _: answering({}))
     connection = connect("hubspot", server.url, requests_per_10s=3)
     clock = Clock()
-    with Http(connection, HUBSPOT.dialect) as one, Http(connection, HUBSPOT.dialect) as other:
+    with Http(connection, DIALECT) as one, Http(connection, DIALECT) as other:
         assert one._limiter is other._limiter
         for http in (one, other, one):
             http.get("/x", {})

@@ -13,6 +13,7 @@ import pytest
 from omni.errors import AuthError, CountMismatch, SchemaError, SourceError, TransientError
 from omni.sources.extract import extract, tables
 from omni.sources.shopify import PATH, VERSION, nested_query, query
+from omni.sources.shopify_query import SCOPES_QUERY
 
 DAY = datetime(2024, 5, 1, tzinfo=UTC)
 
@@ -89,6 +90,9 @@ class Shop:
     def __call__(self, asked):
         assert (asked.method, asked.path) == ("POST", PATH)
         graphql.parse(asked.body["query"])
+        if asked.body["query"] == SCOPES_QUERY:
+            scopes = [{"handle": "read_orders"}, {"handle": "read_all_orders"}]
+            return self.answering({"data": {"currentAppInstallation": {"accessScopes": scopes}}})
         if self.override and (answer := self.override(asked)):
             return answer
         return self.data(asked.body["query"], asked.body["variables"])
@@ -167,6 +171,7 @@ def test_orders_come_with_lines_payments_and_exact_amounts(shop, run):
         "raw.shopify__order_lines": 300,
         "raw.shopify__transactions": 300,
         "raw.shopify__refunds": 0,
+        "raw.shopify__refund_lines": 0,
     }
     first = rows(staged, "raw.shopify__orders").row(0, named=True)
     assert first["shipping"] == Decimal("4.90")

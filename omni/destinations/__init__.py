@@ -1,0 +1,1 @@
+"""Where tables go: vendors that get segments and scores back, and databases that get published tables."""

@@ -1,0 +1,425 @@
+"""Rows of CSV, JSON lines, Parquet and Excel files, in batches of bounded memory.
+
+A row that has no right shape (cells missing, broken JSON) is given as broken, with its line; a file that
+cannot be read to its end raises. What a cell says is left to the contract's types, except where a file's own
+ways must be undone first: decimal commas, dates in another order, times without a zone.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from functools import lru_cache, partial
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import IO, Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import polars as pl
+
+from omni.errors import ConfigError, SchemaError, SourceError, TransientError
+from omni.sources.parse import ExactFloat
+
+BATCH = 5_000
+MAX_LINE = 64 * 2**20
+"""Bytes of one JSON line; a longer one is no line."""
+PACKED = (".gz", ".zst")
+KINDS = {
+    ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet",
+    ".xlsx": "excel", ".xls": "excel", ".xlsb": "excel", ".ods": "excel",
+}  # fmt: skip
+
+Rows = Iterator[tuple[int, "dict[str, Any] | str"]]
+"""Line and row, or line and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A stream's ways of writing.
+
+    Attributes:
+        delimiter: between the cells of CSV; "tab" for a tab.
+        encoding: of CSV.
+        decimal: what stands before the decimals in CSV, "." or ",".
+        nulls: texts that mean no value, besides an empty cell, separated by "|".
+        timezone: of times without one, for example "Europe/London".
+        date_format: of dates that are not YYYY-MM-DD, for example "%d.%m.%Y".
+        timestamp_format: of times that are not ISO 8601.
+        sheet: of Excel files; the first by default.
+        pattern: names of the files to read, for example "orders_*.csv".
+        marker: what is added to a file's name by the file that says it is complete, for example ".done". If
+            that file holds a number, so many rows the sender counted.
+        arrival: "changed": a file is new when it was written, moved or copied here; "modified": when its own
+            modification time says so, for folders that are copied with their times.
+    """
+
+    delimiter: str = ","
+    encoding: str = "utf-8-sig"
+    decimal: str = "."
+    nulls: str = ""
+    timezone: str = ""
+    date_format: str = ""
+    timestamp_format: str = ""
+    sheet: str = ""
+    pattern: str = "*"
+    marker: str = ""
+    arrival: str = "changed"
+
+    def __post_init__(self) -> None:
+        if self.delimiter in ("tab", "\\t"):
+            object.__setattr__(self, "delimiter", "\t")
+        if len(self.delimiter) != 1:
+            raise ConfigError(f"files: delimiter is one character, not {self.delimiter!r}; for example ;")
+        if self.decimal not in (".", ","):
+            raise ConfigError(f"files: decimal is . or , not {self.decimal!r}")
+        if self.arrival not in ("changed", "modified"):
+            raise ConfigError(f"files: arrival is changed or modified, not {self.arrival!r}")
+        try:
+            "".encode(self.encoding)
+            ZoneInfo(self.timezone or "UTC")
+        except (LookupError, ValueError, OSError):
+            raise ConfigError(
+                f"files: unknown encoding {self.encoding!r} or timezone {self.timezone!r}; for example "
+                "encoding utf-8, timezone Europe/London"
+            ) from None
+
+
+@dataclass
+class Batch:
+    """Some rows of a file.
+
+    Attributes:
+        lines: where each row stands; for Parquet its number.
+        rows: by column.
+        broken: line and reason of each that is no row.
+    """
+
+    lines: list[int] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    broken: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Rows, broken ones included."""
+        return len(self.rows) + len(self.broken)
+
+
+def kind_of(path: PurePath) -> str | None:
+    """What a file's name says it is: csv, json, parquet, excel; None for what is not read."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packed = bool(suffixes) and suffixes[-1] in PACKED
+    kind = KINDS.get(suffixes[-2] if packed and len(suffixes) > 1 else suffixes[-1] if suffixes else "")
+    return None if packed and kind not in ("csv", "json") else kind
+
+
+def header(path: Path, form: Format) -> list[str] | None:
+    """A file's column names; None for JSON lines, where each row has its own.
+
+    Raises:
+        SourceError: the file cannot be read.
+        SchemaError: a name occurs twice.
+    """
+    kind = kind_of(path)
+    with _readable(path):
+        if kind == "csv":
+            with _text(path, form) as lines:
+                return _names(next(_reader(lines, path, form), []), path)
+        if kind == "parquet":
+            import pyarrow.parquet as pq
+
+            return list(pq.read_schema(path).names)
+        return _sheet(path, form, rows=1).columns if kind == "excel" else None
+
+
+def count(path: Path, form: Format) -> int:
+    """Rows of a file, broken ones included; raises as `batches`."""
+    kind = kind_of(path)
+    with _readable(path):
+        if kind == "parquet":
+            import pyarrow.parquet as pq
+
+            return int(pq.read_metadata(path).num_rows)
+        if kind == "csv":
+            with _text(path, form) as lines:
+                return max(0, sum(1 for cells in _reader(lines, path, form) if cells) - 1)
+        return sum(batch.size for batch in batches(path, form))
+
+
+def batches(path: Path, form: Format) -> Iterator[Batch]:
+    """A file's rows.
+
+    Raises:
+        SourceError: the file is damaged, cut off or not what its name says.
+        TransientError: it went away.
+    """
+    with _readable(path):
+        kind = kind_of(path)
+        if kind in ("parquet", "excel"):
+            first = 1 if kind == "parquet" else 2
+            for frame in _parquet(path) if kind == "parquet" else _excel(path, form):
+                rows = frame_rows(frame)
+                yield Batch(list(range(first, first + len(rows))), rows)
+                first += len(rows)
+            return
+        found = _csv(path, form) if kind == "csv" else _json(path)
+        while some := list(islice(found, BATCH)):
+            batch = Batch()
+            for line, row in some:
+                if isinstance(row, str):
+                    batch.broken.append((line, row))
+                else:
+                    batch.lines.append(line)
+                    batch.rows.append(row)
+            yield batch
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What reading raises, as errors of the house."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise TransientError(f"{path}: the file went away while it was read. Run again.") from None
+    except (OSError, EOFError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise SourceError(
+            f"{path}: cannot be read as {kind_of(path)}: {said}. Deliver it again, or remove it."
+        ) from None
+    except UnicodeError as error:
+        raise SourceError(
+            f"{path}: not in the encoding that was declared ({error.__class__.__name__}). Set the stream's "
+            "encoding, for example cp1252."
+        ) from None
+
+
+@contextmanager
+def _bytes(path: Path) -> Iterator[Any]:
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path) as unpacked:
+            yield unpacked
+    elif path.suffix.lower() == ".zst":
+        import pyarrow as pa
+
+        with pa.OSFile(str(path)) as packed, pa.CompressedInputStream(packed, "zstd") as stream:
+            yield io.BufferedReader(stream, 2**18)
+    else:
+        with path.open("rb") as plain:
+            yield plain
+
+
+@contextmanager
+def _text(path: Path, form: Format) -> Iterator[IO[str]]:
+    # Bytes of another encoding become surrogates: the parser refuses the cell they are in, not the file.
+    with _bytes(path) as raw:
+        yield io.TextIOWrapper(raw, form.encoding, errors="surrogateescape", newline="")
+
+
+class _Cells(list[str]):
+    """A CSV row; `line` is where it begins, `problem` why it is none."""
+
+    line = 0
+    problem = ""
+
+
+def _reader(lines: IO[str], path: Path, form: Format) -> Iterator[_Cells]:
+    """The rows that are not blank; a row in which a quote goes wrong has a `problem`."""
+    tab = path.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".tsv")
+    delimiter = "\t" if tab and form.delimiter == "," else form.delimiter
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        begins = reader.line_num + 1
+        try:
+            row = _Cells(next(reader))
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "unexpected end" in str(error) or "field limit" in str(error):
+                raise SourceError(
+                    f"{path}:{begins}: a quoted cell begins here and does not end. Deliver the file again."
+                ) from None
+            row = _Cells(["?"])
+            row.problem = f"not valid CSV: {error}"
+        row.line = begins
+        if row:
+            yield row
+
+
+def _csv(path: Path, form: Format) -> Rows:
+    nulls = {"": None} | dict.fromkeys(filter(None, form.nulls.split("|")))
+    with _text(path, form) as lines:
+        reader = _reader(lines, path, form)
+        names = _names(next(reader, []), path)
+        width = len(names)
+        for cells in reader:
+            if cells.problem:
+                yield cells.line, cells.problem
+            elif len(cells) != width:
+                yield cells.line, f"{len(cells)} cells, but the header has {width}"
+            else:
+                yield (
+                    cells.line,
+                    {n: None if c in nulls else c for n, c in zip(names, cells, strict=True)},
+                )
+
+
+def _names(cells: list[str], path: Path) -> list[str]:
+    names = [name.strip().lstrip("\ufeff") for name in cells]
+    if not names:
+        raise SchemaError(f"{path}: the file is empty; its first line should name its columns.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SchemaError(f"{path}: column {twice[0]!r} occurs twice in the header.")
+    return names
+
+
+_DECODER = msgspec.json.Decoder(float_hook=ExactFloat)
+
+
+def _json(path: Path) -> Rows:
+    with _bytes(path) as lines:
+        number = 0
+        while raw := lines.readline(MAX_LINE):
+            number += 1
+            if len(raw) >= MAX_LINE:
+                raise SourceError(f"{path}:{number}: a line of more than {MAX_LINE >> 20} MiB.")
+            if not raw.strip():
+                continue
+            try:
+                row = _DECODER.decode(raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw)
+            except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
+                yield number, "not valid JSON"
+                continue
+            yield number, row if isinstance(row, dict) else "a JSON object was expected"
+
+
+def _parquet(path: Path) -> Iterator[pl.DataFrame]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH):
+            found = pl.from_arrow(batch)
+            assert isinstance(found, pl.DataFrame)
+            yield found
+
+
+def _sheet(path: Path, form: Format, rows: int | None = None) -> pl.DataFrame:
+    import fastexcel
+
+    try:
+        book = fastexcel.read_excel(path)
+        if form.sheet and form.sheet not in book.sheet_names:
+            raise SchemaError(f"{path}: has no sheet {form.sheet!r}; it has {', '.join(book.sheet_names)}.")
+        return book.load_sheet(form.sheet or 0, n_rows=rows, dtype_coercion="coerce").to_polars()
+    except fastexcel.FastExcelError as error:
+        raise OSError(str(error)) from None
+
+
+def _excel(path: Path, form: Format) -> Iterator[pl.DataFrame]:
+    """Excel has neither whole numbers nor dates: columns of nothing else are read as such."""
+    frame = _sheet(path, form)
+    whole = [
+        name
+        for name, kind in frame.schema.items()
+        if kind == pl.Float64 and frame[name].is_finite().all() and (frame[name] % 1 == 0).all()
+    ]
+    days = [
+        name
+        for name, kind in frame.schema.items()
+        if isinstance(kind, pl.Datetime) and (frame[name].dt.time() == time.min).all()
+    ]
+    columns = [pl.col(whole).cast(pl.Int64), pl.col(days).cast(pl.Date)]
+    yield from frame.with_columns(*columns).iter_slices(BATCH)
+
+
+def frame_rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """A frame's rows as JSON has them: moments in ISO 8601, decimals as text."""
+    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
+    rows = frame.with_columns([_written(name, kind) for name, kind in frame.schema.items()]).to_dicts()
+    for name in nested:
+        for row in rows:
+            row[name] = plain(row[name])
+    return rows
+
+
+def _written(name: str, kind: pl.DataType) -> pl.Expr:
+    column = pl.col(name)
+    if isinstance(kind, pl.Datetime):
+        if kind.time_zone is None:
+            return column.dt.to_string("%Y-%m-%dT%H:%M:%S%.6f")
+        return column.dt.convert_time_zone("UTC").dt.to_string("%Y-%m-%dT%H:%M:%S%.6fZ")
+    if isinstance(kind, (pl.Date, pl.Time)):
+        return column.dt.to_string("iso")
+    if isinstance(kind, (pl.Decimal, pl.Categorical, pl.Enum)):
+        return column.cast(pl.String)
+    return column.bin.encode("base64") if isinstance(kind, pl.Binary) else column
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it, all the way down."""
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    if isinstance(value, datetime):
+        return (value.astimezone(UTC) if value.tzinfo else value).isoformat()
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def converters(kinds: dict[str, str], form: Format) -> dict[str, Callable[[str], str]]:
+    """What to do with the texts of some columns, by name; `kinds` has the contract's types."""
+    made: dict[str, Callable[[str], str]] = {}
+    zone = ZoneInfo(form.timezone) if form.timezone else None
+    for name, kind in kinds.items():
+        if kind in ("integer", "float", "decimal") and form.decimal == ",":
+            made[name] = comma_number
+        elif kind == "date" and form.date_format:
+            made[name] = lru_cache(65_536)(partial(_day, form=form.date_format))
+        elif kind == "timestamp" and (zone or form.timestamp_format):
+            made[name] = lru_cache(65_536)(partial(zoned, zone=zone, form=form.timestamp_format))
+    return made
+
+
+_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(\.[0-9]{3})+(,[0-9]+)?")
+_SIMPLE = re.compile(r"[+-]?[0-9]+(,[0-9]+)?")
+
+
+def comma_number(text: str) -> str:
+    """`1.234,5` as `1234.5`; anything else becomes a text that is no number, for it could be read wrong."""
+    stripped = text.strip()
+    if _GROUPED.fullmatch(stripped) or _SIMPLE.fullmatch(stripped):
+        return stripped.replace(".", "").replace(",", ".")
+    return f"{text} (with decimal ,)"
+
+
+def _day(text: str, form: str) -> str:
+    try:
+        return datetime.strptime(text.strip(), form).date().isoformat()  # noqa: DTZ007 (a date has no zone)
+    except ValueError:
+        return f"{text} (not {form})"
+
+
+def zoned(text: str, zone: ZoneInfo | None, form: str = "") -> str:
+    """A time with its zone.
+
+    A time that the clocks showed twice is taken as the first; one that they skipped is refused.
+    """
+    try:
+        when = datetime.strptime(text.strip(), form) if form else datetime.fromisoformat(text.strip())  # noqa: DTZ007
+    except ValueError:
+        return f"{text} (not {form})" if form else text
+    if when.tzinfo is not None or zone is None:
+        return when.isoformat()
+    local = when.replace(tzinfo=zone)
+    if local.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != when:
+        return f"{text} (skipped by the clocks of {zone.key})"
+    return local.isoformat()

@@ -1,0 +1,28 @@
+"""The vendors there are. Each is a module beside this one with a value `VENDOR`, loaded when it is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from omni.errors import ConfigError
+from omni.sources.vendor import Vendor
+
+NAMES = ("hubspot", "shopify", "stripe", "salesforce", "files", "mongodb", "firestore", "webhooks")
+
+
+def vendor_named(name: str) -> Vendor[Any]:
+    """A vendor: one of the modules, or a REST API declared under `data/rest/`.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name in NAMES:
+        vendor: Vendor[Any] = importlib.import_module(f"omni.sources.{name}").VENDOR
+        return vendor
+    from omni.sources import rest
+
+    if (declared := rest.declarations().get(name)) is not None:
+        return rest.vendor(declared)
+    known = ", ".join([*NAMES, *rest.declarations()])
+    raise ConfigError(f"Unknown vendor {name!r}. Known: {known}.")
