@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from omni import tenancy
-from omni.sources.extract import extract, window_end
+from omni.errors import ConfigError
+from omni.sources.extract import Plan, extract, plan, reread, tables, window_end
 from omni.telemetry import Progress, emit
+from omni.tenancy import Tenant
 from omni.warehouse.database import open_warehouse
-from omni.warehouse.load import cursor_of, load
+from omni.warehouse.dead_letters import waiting
+from omni.warehouse.load import already_loaded, cursor_of, load
 from omni.warehouse.staged import Staged
 from tasks.connections import connection, now
 from tasks.policy import Handle, step
@@ -19,25 +25,95 @@ from tasks.run import Run, Step
 STAGE = "ingest"
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which streams to read, and over which time; by default all, each since its cursor.
+
+    Attributes:
+        streams: as `vendor`, `stream` or `vendor.stream`; none means all.
+        since: start of a backfill (ISO 8601 with zone), inclusive; leaves cursors where they are.
+        until: its end, exclusive.
+    """
+
+    streams: tuple[str, ...] = ()
+    since: str | None = None
+    until: str | None = None
+
+    @property
+    def is_backfill(self) -> bool:
+        """Whether it names a time, and so moves no cursor."""
+        return self.since is not None or self.until is not None
+
+    def of(self, tenant: Tenant) -> Iterator[tuple[str, str]]:
+        """The tenant's streams that are selected, as vendor and stream.
+
+        Raises:
+            ConfigError: a name selects nothing, or a moment is none.
+        """
+        for text in (self.since, self.until):
+            _moment(text)
+        every = [(vendor, stream) for vendor, streams in tenant.sources.items() for stream in streams]
+        for wanted in self.streams:
+            if not any(wanted in (vendor, stream, f"{vendor}.{stream}") for vendor, stream in every):
+                known = ", ".join(f"{vendor}.{stream}" for vendor, stream in every)
+                raise ConfigError(f"Tenant {tenant.tenant!r} reads no stream {wanted!r}. It reads {known}.")
+        for vendor, stream in every:
+            if not self.streams or {vendor, stream, f"{vendor}.{stream}"} & set(self.streams):
+                yield vendor, stream
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.tzinfo is None:
+        raise ConfigError(f"{text!r} is no moment with a zone; write for example 2026-10-01T00:00:00Z")
+    return parsed
+
+
 @step(STAGE, "read {vendor} {stream}", retries=2)
-def read_stream(tenant: str, vendor: str, stream: str, run_id: str, full: bool) -> Handle:
-    """Read what changed in a stream since its cursor into a staged folder."""
+def read_stream(
+    tenant: str,
+    vendor: str,
+    stream: str,
+    run_id: str,
+    full: bool,
+    since: str | None = None,
+    until: str | None = None,
+) -> Handle:
+    """Read what changed in a stream since its cursor, or a backfill's window, into a staged folder."""
     owner = tenancy.get(tenant)
+    folder = owner.home / "staged" / f"{vendor}-{stream}"
+    backfill = since is not None or until is not None
     with open_warehouse(owner) as warehouse, warehouse.cursor() as con:
-        since = None if full else cursor_of(con, vendor, stream)
+        start = None if full else cursor_of(con, vendor, stream, tables(vendor, stream))
+        if (left := _left_behind(folder)) and already_loaded(con, left):
+            shutil.rmtree(folder)
     label = f"read {vendor} {stream}"
     staged = extract(
         owner,
         vendor,
         stream,
         connection(tenant, vendor),
-        since=since,
-        until=window_end(vendor, now(owner, vendor)),
+        since=_moment(since) if backfill else start,
+        until=_moment(until) or window_end(vendor, now(owner, vendor)),
         run_id=run_id,
-        folder=owner.home / "staged" / run_id / f"{vendor}-{stream}",
+        folder=folder,
+        moves_cursor=not backfill,
         progress=lambda rows: emit(Progress(STAGE, label, "running", rows=rows)),
     )
     return {"folder": str(staged.folder), "read": sum(staged.rows.values()), "rejected": staged.rejected}
+
+
+def _left_behind(folder: Path) -> Staged | None:
+    """A whole folder of an earlier run."""
+    try:
+        return Staged.load(folder)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 @step(STAGE, "load {vendor} {stream}")
@@ -47,8 +123,6 @@ def load_stream(tenant: str, vendor: str, stream: str, handle: Handle) -> Handle
     with open_warehouse(tenancy.get(tenant)) as warehouse:
         loaded = load(warehouse, staged)
     shutil.rmtree(staged.folder)
-    with suppress(OSError):
-        staged.folder.parent.rmdir()  # the last stream of the run leaves it empty
     return {
         "vendor": vendor,
         "stream": stream,
@@ -63,36 +137,109 @@ def load_stream(tenant: str, vendor: str, stream: str, handle: Handle) -> Handle
     }
 
 
-def ingest(run: Run) -> dict[tuple[str, str], Step]:
-    """Submit the reading and loading of every stream of the tenant.
+def ingest(run: Run, selection: Selection | None = None) -> dict[tuple[str, str], Step]:
+    """Submit the reading and loading of the tenant's streams.
 
     Returns:
         The loading step of each (vendor, stream).
+
+    Raises:
+        ConfigError: the selection names no stream or no moment.
     """
-    leftovers = run.tenant.home / "staged"
-    if leftovers.exists():
-        shutil.rmtree(leftovers)
+    chosen = selection or Selection()
     loads = {}
-    for vendor, streams in run.tenant.sources.items():
-        for stream in streams:
-            read = run.submit(
-                STAGE,
-                read_stream,
-                f"read {vendor} {stream}",
-                run.tenant.tenant,
-                vendor,
-                stream,
-                run.run_id,
-                run.full,
-            )
-            loads[vendor, stream] = run.submit(
-                STAGE,
-                load_stream,
-                f"load {vendor} {stream}",
-                run.tenant.tenant,
-                vendor,
-                stream,
-                read,
-                after=[read],
-            )
+    for vendor, stream in list(chosen.of(run.tenant)):
+        read = run.submit(
+            STAGE,
+            read_stream,
+            f"read {vendor} {stream}",
+            run.tenant.tenant,
+            vendor,
+            stream,
+            run.run_id,
+            run.full,
+            chosen.since,
+            chosen.until,
+        )
+        loads[vendor, stream] = run.submit(
+            STAGE,
+            load_stream,
+            f"load {vendor} {stream}",
+            run.tenant.tenant,
+            vendor,
+            stream,
+            read,
+            after=[read],
+        )
     return loads
+
+
+def plans(tenant: Tenant, selection: Selection, *, full: bool) -> Iterator[tuple[str, str, Plan]]:
+    """What reading would do, stream by stream, asked of the vendors and written nowhere."""
+    for vendor, stream in list(selection.of(tenant)):
+        with open_warehouse(tenant) as warehouse, warehouse.cursor() as con:
+            start = None if full else cursor_of(con, vendor, stream, tables(vendor, stream))
+        yield (
+            vendor,
+            stream,
+            plan(
+                vendor,
+                stream,
+                connection(tenant.tenant, vendor),
+                since=_moment(selection.since) if selection.is_backfill else start,
+                until=_moment(selection.until) or window_end(vendor, now(tenant, vendor)),
+            ),
+        )
+
+
+@step(STAGE, "replay {vendor} {stream}", retries=2)
+def replay_stream(tenant: str, vendor: str, stream: str, keys: list[str], run_id: str) -> Handle:
+    """Read records again whose rows lie in the dead letters, and load them."""
+    owner = tenancy.get(tenant)
+    folder = owner.home / "staged" / f"{vendor}-{stream}-replay"
+    staged = reread(owner, vendor, stream, connection(tenant, vendor), keys, run_id=run_id, folder=folder)
+    return {"folder": str(folder), "read": sum(staged.rows.values()), "rejected": staged.rejected}
+
+
+def replay_dead_letters(run: Run, selection: Selection) -> list[Step]:
+    """Submit the re-reading of every record that waits in the dead letters."""
+    with open_warehouse(run.tenant) as warehouse, warehouse.cursor() as con:
+        letters = waiting(con)
+    steps = []
+    for vendor, stream in list(selection.of(run.tenant)):
+        parent, *children = tables(vendor, stream)
+        owners = {
+            child.table: child.key.index(child.parent_key or "")
+            for child in children
+            if child.parent_key in child.key
+        }
+        keys = sorted(
+            {
+                letter.key if letter.table == parent.table else letter.key.split("|")[owners[letter.table]]
+                for letter in letters
+                if (letter.vendor, letter.stream) == (vendor, stream)
+                and (letter.table == parent.table or letter.table in owners)
+                and "?" not in letter.key
+            }
+        )
+        if keys:
+            name = f"replay {vendor} {stream}"
+            read = run.submit(STAGE, replay_stream, name, run.tenant.tenant, vendor, stream, keys, run.run_id)
+            load_name = f"load {vendor} {stream}"
+            steps.append(
+                run.submit(
+                    STAGE, load_stream, load_name, run.tenant.tenant, vendor, stream, read, after=[read]
+                )
+            )
+    return steps
+
+
+def shown(found: Plan) -> dict[str, Any]:
+    """A plan as plain values."""
+    return {
+        "since": found.window.since.isoformat() if found.window.since else None,
+        "until": found.window.until.isoformat(),
+        "records": found.records,
+        "notices": found.notices,
+        "new_fields": {path: field.type for path, field in found.new_fields.items()},
+    }

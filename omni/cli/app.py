@@ -97,6 +97,59 @@ def run(
         raise typer.Exit(FAILED)
 
 
+@app.command(
+    epilog="Examples: `omni ingest` · `omni ingest --stream hubspot.contacts --dry-run` · "
+    "`omni ingest --stream stripe --since 2026-10-01T00:00:00Z --until 2026-11-01T00:00:00Z` · "
+    "`omni ingest --replay`"
+)
+def ingest(
+    company: Company = "demo",
+    stream: Annotated[
+        list[str] | None,
+        typer.Option("--stream", "-s", help="A vendor, a stream or vendor.stream; repeat for several."),
+    ] = None,
+    full: Full = False,
+    since: Annotated[
+        str | None, typer.Option(help="Read changes from this moment on again; cursors stay.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="And only those before this one.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask the vendors what there is; read and write nothing.")
+    ] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Read the records in the dead letters again.")
+    ] = False,
+    ephemeral: Ephemeral = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Bring vendors' data in: what changed since the last time, a window, or everything."""
+    with clear_errors():
+        from omni.cli.ingest import check_selection, show_plans
+        from omni.cli.night import run_flow
+
+        check_selection(full, since, until)
+        if dry_run:
+            show_plans(company, stream or [], full=full, since=since, until=until, as_json=as_json)
+            return
+        good = run_flow(
+            "ingest_crm", [company], full=full, ephemeral=ephemeral, quiet=quiet, as_json=as_json,
+            verbose=verbose, parameters={"streams": stream, "since": since, "until": until, "replay": replay},
+        )  # fmt: skip
+    if not good:
+        raise typer.Exit(FAILED)
+
+
+@app.command("dead-letters", epilog="Example: `omni dead-letters --company olist`")
+def dead_letters(company: Company = "demo", as_json: AsJson = False) -> None:
+    """List rows that could not be loaded, by key and reason. `omni ingest --replay` tries them again."""
+    with clear_errors():
+        from omni.cli.ingest import list_dead_letters
+
+        list_dead_letters(company, as_json=as_json)
+
+
 @app.command(epilog="Example: `omni status --company olist`")
 def status(company: Company = "demo", as_json: AsJson = False) -> None:
     """Show a company's last runs, its tables and how far its sources are read."""
@@ -222,8 +275,8 @@ def disconnect(
 def write_back(
     name: Annotated[str | None, typer.Argument(help="Which one; lists them when left out.")] = None,
     company: Company = "demo",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, write nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write although more rows changed than allowed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written only.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write more rows than the limits allow.")] = False,
     replay: Annotated[bool, typer.Option("--replay", help="Try rows again that were refused.")] = False,
     ephemeral: Ephemeral = False,
     quiet: Quiet = False,

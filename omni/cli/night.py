@@ -70,8 +70,8 @@ def run_flow(
         raise ConfigError(f"Flow {name} takes no --full: it always works on what changed")
     if missing := sorted(set(_parameters(name, needed=True)) - {"tenant", *(parameters or {})}):
         raise ConfigError(
-            f"Flow {name} needs {', '.join(missing)}, which `omni run` cannot give; see `omni --help` for its "
-            "own command"
+            f"Flow {name} needs {', '.join(missing)}, which `omni run` cannot give; it has a command of its "
+            "own, see `omni --help`"
         )
     tenants = [tenancy.get(company) for company in companies]
     console = Console(stderr=as_json)

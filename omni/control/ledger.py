@@ -14,8 +14,8 @@ from omni.control.database import Base
 class WrittenRow(Base):
     """The last known content of one row at one destination, by keyed digests that tell nobody the values.
 
-    `content` is null where nothing of ours is there: never written, or cleared. `rejected` is the content the
-    destination refused last, for `reason`: a dead letter until the row changes or is replayed. `writes` counts
+    `content` is null where nothing of ours is there: never written, or cleared. `rejected` is the content
+    that was refused last, for `reason`: a dead letter until the row changes or is replayed. `writes` counts
     what was written, so that a row which returns to an earlier content is no repetition.
     """
 

@@ -1,9 +1,9 @@
 """Published tables as Firestore collections, a version at a time.
 
 The rows of a version lie in `omni_tables/<table>/versions/<version>/rows`; the document
-`omni_tables/<table>` says in `current` which version to read. It moves when all rows are there, so readers see
-the old rows or the new ones; older versions are then deleted, except the one before, which a reader may be in.
-Repeating a publication changes nothing. Decimals and dates become text, for Firestore has neither.
+`omni_tables/<table>` says in `current` which version to read. It moves when all rows are there, so readers
+see the old rows or the new ones; older versions are then deleted, except the one before, which a reader may be
+in. Repeating a publication changes nothing. Decimals and dates become text, for Firestore has neither.
 
 Needs the extra `firestore`.
 """
@@ -19,7 +19,7 @@ from urllib.parse import quote
 import polars as pl
 
 from omni.errors import ConfigError, CountMismatch
-from omni.sources.firestore import Database, errors
+from omni.sources.firestore import Database, counted, errors, listed, tried
 
 ROOT = "omni_tables"
 BATCH = 500
@@ -46,10 +46,10 @@ def publish(
         CountMismatch: rows share a key.
         AuthError, SourceError, TransientError: as the server answers.
     """
-    where, timeout = f"Firestore {table}", database.timeout
+    where = f"Firestore {table}"
     pointer: Any = database.library.collection(ROOT).document(document_id([table], table))
     with errors(where):
-        noted = pointer.get(timeout=timeout).to_dict() or {}
+        noted = _noted(database, pointer) or {}
         if noted.get("current") == version:
             return None
         target = pointer.collection("versions").document(document_id([version], table))
@@ -61,19 +61,22 @@ def publish(
                 for row in some.to_dicts():
                     identity = document_id([row[name] for name in key], table)
                     batch.set(target.collection("rows").document(identity), fields(row))
-                batch.commit(timeout=timeout)
+                _commit(database, batch)
                 written += some.height
-        there = int(target.collection("rows").count().get(timeout=timeout)[0][0].value)
+        there = counted(database, target.collection("rows"))
         if there != written:
             raise CountMismatch(
                 f"{where}: wrote {written} rows, but {there} are there: rows share the key {', '.join(key)}. "
                 "The old version is still current."
             )
-        target.set({"rows": written, "at": datetime.now(UTC)}, timeout=timeout)
         before = noted.get("current")
-        pointer.set({"current": version, "before": before, "rows": written}, timeout=timeout)
+        batch = database.library.batch()
+        batch.set(target, {"rows": written, "at": datetime.now(UTC)})
+        batch.set(pointer, {"current": version, "before": before, "rows": written})
+        _commit(database, batch)
         kept = {document_id([name], table) for name in (version, before) if name}
-        for old in list(pointer.collection("versions").list_documents(timeout=timeout)):
+        versions = pointer.collection("versions")
+        for old in tried(lambda: list(versions.list_documents(retry=None, timeout=database.timeout))):
             if old.id not in kept:
                 _remove(database, old)
     return written
@@ -83,7 +86,7 @@ def current(database: Database, table: str) -> Any:
     """The collection that holds a table's current rows; None before its first publication."""
     pointer: Any = database.library.collection(ROOT).document(document_id([table], table))
     with errors(f"Firestore {table}"):
-        noted = pointer.get(timeout=database.timeout).to_dict()
+        noted = _noted(database, pointer)
     if not noted:
         return None
     return pointer.collection("versions").document(document_id([noted["current"]], table)).collection("rows")
@@ -92,12 +95,22 @@ def current(database: Database, table: str) -> Any:
 def _remove(database: Database, version: Any) -> None:
     """Delete a version's rows, then its own document."""
     rows = version.collection("rows")
-    while some := list(rows.select([]).limit(BATCH).stream(timeout=database.timeout)):
+    while some := listed(database, rows.select([]).limit(BATCH)):
         batch = database.library.batch()
         for row in some:
             batch.delete(row.reference)
-        batch.commit(timeout=database.timeout)
-    version.delete(timeout=database.timeout)
+        _commit(database, batch)
+    tried(lambda: version.delete(retry=None, timeout=database.timeout))
+
+
+def _noted(database: Database, pointer: Any) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = tried(lambda: pointer.get(retry=None, timeout=database.timeout)).to_dict()
+    return found
+
+
+def _commit(database: Database, batch: Any) -> None:
+    """All of a batch or nothing; setting and deleting twice does what doing it once does."""
+    tried(lambda: batch.commit(retry=None, timeout=database.timeout))
 
 
 def document_id(parts: list[Any], table: str) -> str:

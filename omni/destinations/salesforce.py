@@ -7,7 +7,6 @@ Either way writing twice does no more than writing once, so a job whose fate is 
 from __future__ import annotations
 
 import csv
-import io
 import re
 import tempfile
 import time
@@ -113,9 +112,9 @@ def _cell(item: Item, name: str) -> str:
 
 
 def _line(cells: list[str]) -> bytes:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerow(cells)
-    return out.getvalue().encode()
+    """A line of CSV. Lone carriage returns are quoted too, which the csv module forgets."""
+    quoted = ['"' + c.replace('"', '""') + '"' if set(c) & set(',"\r\n') else c for c in cells]
+    return (",".join(quoted) + "\n").encode()
 
 
 def _job(client: Client, declared: WriteBack, upload: bytes, items: list[Item]) -> Outcome:
@@ -186,8 +185,8 @@ def _results(
     if len(written) + len(refused) != len(items):
         raise CountMismatch(
             f"Salesforce ingest job {path.rsplit('/', 1)[-1]}: {len(items)} rows were sent, but results name "
-            f"{len(written)} written and {len(refused)} refused, and it counts "
-            f"{body.get('numberRecordsProcessed')}, {body.get('numberRecordsFailed')} of them failed. Run again."
+            f"{len(written)} written and {len(refused)} refused; it counts "
+            f"{body.get('numberRecordsProcessed')}, {body.get('numberRecordsFailed')} failed. Run again."
         )
     return Outcome(written, list(refused.values()))
 

@@ -31,7 +31,11 @@ def build_org(crm: Mapping[str, CrmObjects], links: Links, shop: Shop) -> Org:
     org = Org(
         (
             account(EXTERNAL),
-            contact(EXTERNAL, OrgField("Newsletter__c", "boolean"), OrgField("Lead_Score__c", "double")),
+            contact(
+                EXTERNAL,
+                OrgField("Newsletter__c", "boolean", compliance="PII;GDPR", security="Confidential"),
+                OrgField("Lead_Score__c", "double"),
+            ),
             opportunity(
                 tuple(STAGES.values()),
                 EXTERNAL,

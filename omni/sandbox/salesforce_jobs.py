@@ -89,11 +89,17 @@ class Job:
 
 @dataclass
 class Jobs:
-    """The org's jobs. `fate` is the end the next query job comes to instead of its own, with a message."""
+    """The org's jobs.
+
+    Attributes:
+        fate: the end the next query job comes to instead of its own, and a message.
+        most: rows of one part of the results; Salesforce gives fewer than asked for when it likes.
+    """
 
     org: Org
     kept: dict[str, Job] = field(default_factory=dict)
     fate: tuple[str, str] | None = None
+    most: int = MAX_RESULTS
     made: int = 0
 
     def new(self, version: str, kind: str, asked: dict[str, Any], state: str) -> Job:
@@ -225,7 +231,7 @@ def results(jobs: Jobs, version: str, key: str, params: Mapping[str, str]) -> Re
     size = params.get("maxRecords", str(MAX_RESULTS))
     if not size.isdigit() or int(size) < 1:
         raise refused(400, "INVALID_PARAMETER", "maxRecords must be a positive number")
-    start, count = _position(params.get("locator")), min(int(size), MAX_RESULTS)
+    start, count = _position(params.get("locator")), min(int(size), jobs.most)
     part = job.rows[start : start + count]
     end = start + len(part)
     following = base64.b64encode(str(end).encode()).decode().rstrip("=")

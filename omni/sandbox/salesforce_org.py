@@ -44,6 +44,7 @@ class OrgField:
         target: the object a reference leads to, and `relationship` the name SOQL goes there by.
         parts: the fields a compound one (type address) is made of.
         set_by: "system" for fields that no write may name.
+        compliance: what rules its data fall under, such as "PII;GDPR"; `security` how confidential they are.
     """
 
     name: str
@@ -57,6 +58,8 @@ class OrgField:
     calculated: bool = False
     length: int = 255
     set_by: str = "user"
+    compliance: str | None = None
+    security: str | None = None
 
     @property
     def custom(self) -> bool:
@@ -101,6 +104,24 @@ class ObjectType:
     @cached_property
     def _by_relation(self) -> dict[str, OrgField]:
         return {f.relationship.lower(): f for f in self.fields if f.relationship}
+
+
+FIELD_DEFINITION = ObjectType(
+    "FieldDefinition",
+    "4fx",
+    tuple(
+        OrgField(name, set_by="system")
+        for name in (
+            "Id",
+            "EntityDefinitionId",
+            "QualifiedApiName",
+            "ComplianceGroup",
+            "SecurityClassification",
+        )
+    ),
+    bulk=False,
+)
+"""The object in which Salesforce tells of fields what describe leaves out."""
 
 
 class Invalid(Exception):
@@ -151,7 +172,18 @@ class Org:
     ) -> None:
         self.types = {kind.name: kind for kind in types}
         self.rows: dict[str, dict[str, Row]] = {kind.name: {} for kind in types}
-        self._lower = {kind.name.lower(): kind for kind in types}
+        self._lower = {kind.name.lower(): kind for kind in (*types, FIELD_DEFINITION)}
+        self.rows[FIELD_DEFINITION.name] = {
+            f"{kind.name}.{found.name}": {
+                "Id": f"{kind.name}.{found.name}",
+                "EntityDefinitionId": kind.name,
+                "QualifiedApiName": found.name,
+                "ComplianceGroup": found.compliance,
+                "SecurityClassification": found.security,
+            }
+            for kind in types
+            for found in kind.fields
+        }
         self._clock = clock
         self._numbers = dict.fromkeys(self.types, 0)
 

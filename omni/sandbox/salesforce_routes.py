@@ -2,8 +2,9 @@
 
 `POST /_sandbox/salesforce` does to the org what no client of its own would: `{"action": …}` with one of
 change, delete, undelete, purge (`object`, `id`, `values`), expire (end all sessions), usage (`used`,
-`allowed`: API requests of the day), fate (`state`, `message`: the end the next query job comes to) and
-register (`client_id`, `client_secret`, `public_key`, `users`: a connected app).
+`allowed`: API requests of the day), fate (`state`, `message`: the end the next query job comes to), parts
+(`rows`: the most a part of a job's results holds) and register (`client_id`, `client_secret`,
+`public_key`, `users`: a connected app).
 """
 
 from __future__ import annotations
@@ -299,6 +300,8 @@ def act(server: Server, body: dict[str, Any]) -> str:
         server.usage.allowed = body.get("allowed", server.usage.allowed)
     elif action == "fate":
         server.jobs.fate = (body["state"], body.get("message", ""))
+    elif action == "parts":
+        server.jobs.most = int(body["rows"])
     elif action == "register":
         users = tuple(body.get("users", (oauth.USER,)))
         secret = body.get("client_secret", server.logins.fixed)

@@ -121,7 +121,7 @@ class Operations:
         return self._node(operation, base), []
 
     def result(self, key: str) -> bytes | None:
-        """A result by the secret in its address; None when there is none, or no longer."""
+        """A result by the signature in its address; None when there is none, or no longer."""
         for operation in self._all.values():
             if secrets.compare_digest(operation.key, key) and self._fetchable(operation):
                 return operation.body
@@ -165,7 +165,8 @@ class Operations:
         operation.status, operation.ended = status, self._clock()
 
     def _node(self, operation: _Operation, base: str) -> Node:
-        address = f"{base.rstrip('/')}{PATH}/{operation.key}/result.jsonl" if operation.body else None
+        file = f"{base.rstrip('/')}{PATH}/bulk-{operation.number}.jsonl"
+        address = f"{file}?Signature={operation.key}" if operation.body else None
         done, failed = operation.status == "COMPLETED", operation.status == "FAILED"
         reason = "TIMEOUT" if operation.doom == "bulk_timeout" else "ACCESS_DENIED"
         return {

@@ -91,7 +91,7 @@ def _bulk(state: State, shop: ShopApi) -> Endpoint:
         state.requests["shopify bulk result"] += 1
 
         def make() -> Reply:
-            found = shop.bulk.result(request.path_params["key"])
+            found = shop.bulk.result(request.query_params.get("Signature", ""))
             if found is None:
                 return Reply(
                     "<Error><Code>ExpiredToken</Code></Error>", 403, {"Content-Type": "application/xml"}
@@ -176,7 +176,7 @@ def routes(state: State) -> list[Route]:
     shop = ShopApi(state.company, Bucket(RESTORE_RATES[state.options.plan]))
     return [
         Route("/admin/api/{version}/graphql.json", _graphql(state, shop), methods=["POST"]),
-        Route(BULK_PATH + "/{key}/result.jsonl", _bulk(state, shop)),
+        Route(BULK_PATH + "/{file}.jsonl", _bulk(state, shop)),
         Route("/admin/oauth/access_scopes.json", _scopes(state)),
         Route("/admin/api/{version}/{path:path}.json", _rest(state, shop)),
         Route("/_sandbox/shopify/change", _alter(shop, "change"), methods=["POST"]),

@@ -10,7 +10,7 @@ from typing import Any
 
 from omni.sandbox.company import Company
 from omni.sandbox.reply import Refusal, Reply
-from omni.sandbox.stripe_billing import fill_billing
+from omni.sandbox.stripe_billing import fill_billing, inline
 from omni.sandbox.stripe_data import Ledger, fill_from_shop, new_customer, now_of, oldest_first
 from omni.sandbox.stripe_events import Object, event, identity
 
@@ -92,6 +92,7 @@ class Account:
         }
         self.tables = {kind: Table(oldest_first(found[kind])) for kind in KINDS}
         self.lines = ledger.lines
+        self.payments = ledger.payments
         self._clock = clock
         self._written = 0
 
@@ -118,13 +119,13 @@ class Account:
         shown = page[:limit][::-1] if before else page[:limit]
         return self._list(shown, len(page) > limit, f"/v1/{kind}", query)
 
-    def nested(self, owner: str, query: Query, url: str) -> Reply:
-        """A page of an invoice's lines or a subscription's items."""
-        _known(query, {"subscription"}, "lines")
+    def nested(self, held: dict[str, list[Object]], owner: str, query: Query, url: str) -> Reply:
+        """A page of a list that belongs to one object, such as an invoice's lines."""
+        _known(query, {"subscription", "invoice"}, "lines")
         kind = PREFIXES.get(owner.partition("_")[0], "objects")
-        if owner not in self.lines:
+        if owner not in held:
             raise unknown(kind, owner, "id")
-        rows, limit, start = self.lines[owner], _limit(query), 0
+        rows, limit, start = held[owner], _limit(query), 0
         if after := query.get("starting_after"):
             start = next((n + 1 for n, row in enumerate(rows) if row["id"] == after), 0)
             if not start:
@@ -167,6 +168,8 @@ class Account:
         if name == "refunds" and row.get("object") == "charge":
             found = [r for r in self.tables["refunds"].rows if r is not None and r["charge"] == row["id"]]
             value: Any = {"object": "list", "data": found, "has_more": False, "url": "/v1/refunds"}
+        elif name == "payments" and row.get("object") == "invoice":
+            value = inline(self.payments[row["id"]], f"/v1/invoice_payments?invoice={row['id']}")
         elif name in row:
             value = row[name]
         else:

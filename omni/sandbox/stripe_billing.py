@@ -250,12 +250,32 @@ def _invoice(
     }
     ledger.invoices.append(invoice)
     _tell_invoice(ledger, invoice, final, given_up)
+    ledger.payments[key] = []
     if past:
-        add_charge(
+        charge = add_charge(
             ledger, f"{key}/charge", final, total, invoice["currency"], customer,
             failed=unpaid, description=f"Invoice {invoice['number']}",
         )  # fmt: skip
+        ledger.payments[key].append(_payment(invoice, charge))
     return key
+
+
+def _payment(invoice: Object, charge: Object) -> Object:
+    """What links an invoice to the charge that paid it, or should have."""
+    return {
+        "id": identity("inpay", invoice["id"]),
+        "object": "invoice_payment",
+        "amount_paid": invoice["amount_paid"] or None,
+        "amount_requested": invoice["total"],
+        "created": charge["created"],
+        "currency": invoice["currency"],
+        "invoice": invoice["id"],
+        "is_default": True,
+        "livemode": False,
+        "payment": {"type": "payment_intent", "payment_intent": charge["payment_intent"]},
+        "status": "paid" if charge["paid"] else "open",
+        "status_transitions": {"canceled_at": None, "paid_at": charge["created"] if charge["paid"] else None},
+    }
 
 
 def _tell_invoice(ledger: Ledger, invoice: Object, final: int, given_up: int) -> None:

@@ -35,7 +35,8 @@ PAYOUT_DAYS = 3
 class Ledger:
     """All objects as they are at `now`, and the events of the last 30 days.
 
-    `lines` holds the whole lists of lines (invoices) and items (subscriptions) by their owner's id.
+    `lines` holds the whole lists of lines (invoices) and items (subscriptions) by their owner's id, and
+    `payments` those of payments.
     """
 
     now: int
@@ -49,6 +50,7 @@ class Ledger:
     prices: list[Object] = field(default_factory=list)
     events: list[Object] = field(default_factory=list)
     lines: dict[str, list[Object]] = field(default_factory=dict)
+    payments: dict[str, list[Object]] = field(default_factory=dict)
 
     def tell(self, kind: str, at: int, about: Object, **then: Any) -> None:
         """Record an event unless Stripe has dropped it already; `then` is what was different at the time."""

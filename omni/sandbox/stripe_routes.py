@@ -181,14 +181,27 @@ def _customer(account: Account, request: Request, params: dict[str, str]) -> Rep
     return account.update_customer(key, params)
 
 
+def _lines(account: Account, request: Request, params: dict[str, str]) -> Reply:
+    return account.nested(account.lines, request.path_params["key"], params, request.url.path)
+
+
 def _items(account: Account, _: Request, params: dict[str, str]) -> Reply:
-    owner = params.get("subscription")
+    owner = _owner(params, "subscription", "sub")
+    return account.nested(account.lines, owner, params, "/v1/subscription_items")
+
+
+def _payments(account: Account, _: Request, params: dict[str, str]) -> Reply:
+    owner = _owner(params, "invoice", "in")
+    return account.nested(account.payments, owner, params, "/v1/invoice_payments")
+
+
+def _owner(params: dict[str, str], name: str, prefix: str) -> str:
+    owner = params.get(name)
     if owner is None:
-        message = "Missing required param: subscription."
-        raise problem(400, message, code="parameter_missing", param="subscription")
-    if not re.fullmatch(r"sub_\w+", owner):
-        raise unknown("subscriptions", owner, "subscription", 400)
-    return account.nested(owner, params, "/v1/subscription_items")
+        raise problem(400, f"Missing required param: {name}.", code="parameter_missing", param=name)
+    if not re.fullmatch(rf"{prefix}_\w+", owner):
+        raise unknown(f"{name}s", owner, name, 400)
+    return owner
 
 
 def routes(state: State) -> list[Route]:
@@ -211,15 +224,12 @@ def routes(state: State) -> list[Route]:
             Route(f"/v1/{kind}", listing, methods=["GET"]),
             Route(f"/v1/{kind}/{{key}}", single, methods=["GET"]),
         ]
-    lines = made(
-        "invoices",
-        lambda account, request, params: account.nested(request.path_params["key"], params, request.url.path),
-    )
     create = made("customers", lambda account, _, params: account.create_customer(params))
     change = made("customers", _customer)
     return [
         *found,
-        Route("/v1/invoices/{key}/lines", lines, methods=["GET"]),
+        Route("/v1/invoices/{key}/lines", made("invoices", _lines), methods=["GET"]),
+        Route("/v1/invoice_payments", made("invoice_payments", _payments), methods=["GET"]),
         Route("/v1/subscription_items", made("subscription_items", _items), methods=["GET"]),
         Route("/v1/customers", create, methods=["POST"]),
         Route("/v1/customers/{key}", change, methods=["POST", "DELETE"]),

@@ -14,11 +14,13 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
@@ -37,6 +39,11 @@ if TYPE_CHECKING:
 LAG = timedelta(seconds=60)
 """Clocks of the writers that set the update time may differ by so much."""
 PAGE = 500
+ATTEMPTS = 4
+BACKOFF = 0.1
+"""Seconds before the second try, about; doubles with each further one."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,21 @@ def _credentials(token: SecretStr) -> Any:
         ) from None
 
 
+def tried(call: Callable[[], T]) -> T:
+    """A call whose repetition does no harm, tried a few times.
+
+    The library's own repetition of queries has no bound, so every call is made with `retry=None`.
+    """
+    from google.api_core import exceptions as library
+
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return call()
+        except (library.ServerError, library.TooManyRequests, library.Aborted):
+            time.sleep(BACKOFF * 2**attempt)
+    return call()
+
+
 @contextmanager
 def errors(where: str) -> Iterator[None]:
     """The library's errors as those of the house."""
@@ -150,8 +172,14 @@ def _query(database: Database, tables: list[Contract], window: Window) -> Any:
     return query.order_by("__name__")
 
 
-def _count(database: Database, query: Any) -> int:
-    return int(query.count().get(timeout=database.timeout)[0][0].value)
+def counted(database: Database, query: Any) -> int:
+    found = tried(lambda: query.count().get(retry=None, timeout=database.timeout))
+    return int(found[0][0].value)
+
+
+def listed(database: Database, query: Any) -> list[Any]:
+    """A query's documents."""
+    return tried(lambda: list(query.stream(retry=None, timeout=database.timeout)))
 
 
 def check(database: Database, tables: list[Contract]) -> list[str]:
@@ -167,7 +195,7 @@ def check(database: Database, tables: list[Contract]) -> list[str]:
     collection: Any = database.library.collection(table_object(tables))
     with errors(where):
         newest = collection.order_by(cursor, direction="DESCENDING") if cursor else collection
-        sample = [one.to_dict() for one in newest.limit(100).stream(timeout=database.timeout)]
+        sample = [one.to_dict() for one in listed(database, newest.limit(100))]
         without = 0
         if cursor is not None:
             if any(not isinstance(_at(document, cursor), datetime) for document in sample):
@@ -175,7 +203,7 @@ def check(database: Database, tables: list[Contract]) -> list[str]:
                     f"{where}: {cursor} is no timestamp in some documents, so changes cannot be told by it. "
                     "Store timestamps, or leave out source.cursor to read everything each time."
                 )
-            without = _count(database, collection) - _count(database, collection.order_by(cursor))
+            without = counted(database, collection) - counted(database, collection.order_by(cursor))
     required = {c.path or n for n, c in tables[0].columns.items() if not c.optional}
     roots = {path.removeprefix(PARENT).partition(".")[0] for path in required} - {"id", "_row"}
     if sample and (missing := roots - {name for document in sample for name in document}):
@@ -190,7 +218,7 @@ def check(database: Database, tables: list[Contract]) -> list[str]:
 def count(database: Database, tables: list[Contract], window: Window) -> int:
     """Documents of the window."""
     with errors(_where(tables)):
-        return _count(database, _query(database, tables, window))
+        return counted(database, _query(database, tables, window))
 
 
 def read(database: Database, tables: list[Contract], window: Window, resume: Any) -> Iterator[Page]:
@@ -202,7 +230,7 @@ def read(database: Database, tables: list[Contract], window: Window, resume: Any
         query = _query(database, tables, window).limit(PAGE)
         while True:
             behind = query.start_after(_position(database, tables, cursor, place)) if place else query
-            found = list(behind.stream(timeout=database.timeout))
+            found = listed(database, behind)
             if not found:
                 return
             last = found[-1]
@@ -239,8 +267,12 @@ def reread(database: Database, tables: list[Contract], ids: list[str]) -> Iterat
     with errors(_where(tables)):
         for start in range(0, len(ids), PAGE):
             references = [collection.document(one) for one in ids[start : start + PAGE] if _is_id(one)]
-            found = database.library.get_all(references, timeout=database.timeout) if references else []
+            found = tried(partial(_got, database, references)) if references else []
             yield Page([record_of(one.id, one.to_dict() or {}) for one in found if one.exists])
+
+
+def _got(database: Database, references: list[Any]) -> list[Any]:
+    return list(database.library.get_all(references, retry=None, timeout=database.timeout))
 
 
 def _is_id(text: str) -> bool:

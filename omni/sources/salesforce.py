@@ -64,7 +64,8 @@ def check(client: Client, tables: list[Contract]) -> list[str]:
     """Compare the contract with the fields the org describes.
 
     Returns:
-        What is worth reporting: a better cursor, formula fields, picklist values the contract does not know.
+        What is worth reporting: a better cursor, formula fields, picklist values the contract does not know,
+        columns the org classifies as personal and the contract does not.
 
     Raises:
         SchemaError: the object or a field is missing, or has a type that does not fit the column's.
@@ -80,6 +81,10 @@ def check(client: Client, tables: list[Contract]) -> list[str]:
                 problems.append(f"field {path!r} (column {column_name}) is missing or hidden from our user")
             continue
         kind = need(found, "type", str, f"Salesforce describe {name}")
+        if column.personal is None and path in client.classified(name):
+            notices.append(
+                f"{parent.table}.{column_name}: Salesforce classifies it as personal or confidential"
+            )
         if column.type != "string" and kind not in FITTING[column.type]:
             problems.append(f"field {path!r} (column {column_name}: {column.type}) is now of type {kind!r}")
         if found.get("calculated"):
@@ -112,10 +117,11 @@ def _cursor_notices(client: Client, parent: Contract, name: str) -> list[str]:
 
 def fields(client: Client, tables: list[Contract]) -> dict[str, Field]:
     """The account's own fields (`__c`) that the contract does not declare, typed as described."""
-    declared = paths(tables[0])
+    declared, object_name = paths(tables[0]), table_object(tables)
+    classified = client.classified(object_name)
     return {
-        name: Field(_type_of(found), found.get("type") in SENSITIVE)
-        for name, found in client.fields(table_object(tables)).items()
+        name: Field(_type_of(found), found.get("type") in SENSITIVE or name in classified)
+        for name, found in client.fields(object_name).items()
         if name.endswith("__c") and name not in declared and found.get("type") not in UNREADABLE
     }
 

@@ -132,7 +132,7 @@ def results(client: Client, place: Place, promised: int) -> Iterator[Page]:
                 reply.headers.get("sforce-numberofrecords"),
                 reply.headers.get("sforce-locator"),
             )
-            rows = islice(_rows(path), place.skip, None)
+            rows = islice(rows_in(path), place.skip, None)
             while batch := list(islice(rows, PAGE_ROWS)):
                 rows_of_chunk = place.skip + len(batch)
                 place = Place(place.job, place.locator, rows_of_chunk, place.done + len(batch))
@@ -155,7 +155,7 @@ def results(client: Client, place: Place, promised: int) -> Iterator[Page]:
         )
 
 
-def _rows(path: Path) -> Iterator[Record]:
+def rows_in(path: Path) -> Iterator[Record]:
     """A CSV file's rows as REST would show them: relationships nested, no value as None.
 
     Raises:

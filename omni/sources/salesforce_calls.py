@@ -17,6 +17,11 @@ from omni.sources.limits import Limit
 VERSION = "v68.0"
 ROOT = f"/services/data/{VERSION}"
 LATER = {*RETRY_STATUS, 406, 420}
+CLASSIFICATION = (
+    "SELECT QualifiedApiName, ComplianceGroup, SecurityClassification FROM FieldDefinition "
+    "WHERE EntityDefinitionId = '{}'"
+)
+CONFIDENTIAL = {"Confidential", "Restricted", "MissionCritical"}
 NEARLY = 0.9
 """The share of the day's API requests from which on we warn."""
 BULK_FROM = 10_000
@@ -57,6 +62,7 @@ class Client:
     job_patience: float = JOB_PATIENCE
     backoff: float = 0.5
     described: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _classified: dict[str, set[str]] = field(default_factory=dict)
 
     @property
     def counters(self) -> Counters:
@@ -91,6 +97,23 @@ class Client:
             found = need(body, "fields", list, where)
             self.described[name] = {need(f, "name", str, where): f for f in found}
         return self.described[name]
+
+    def classified(self, name: str) -> set[str]:
+        """An object's fields that the org classifies as personal or confidential; none where it does not tell."""
+        if name not in self._classified:
+            try:
+                body = self.get("/query", {"q": CLASSIFICATION.format(name)})
+            except Refused as error:
+                log.info("Salesforce tells no classification of %s's fields: %s", name, error.code)
+                self._classified[name] = set()
+            else:
+                found = need(body, "records", list, f"Salesforce fields of {name}")
+                self._classified[name] = {
+                    str(row.get("QualifiedApiName"))
+                    for row in found
+                    if row.get("ComplianceGroup") or row.get("SecurityClassification") in CONFIDENTIAL
+                }
+        return self._classified[name]
 
 
 @contextmanager

@@ -176,7 +176,8 @@ def _limits(connection: Connection) -> tuple[Limit, ...]:
 
 ADVICE = (
     "Check the Admin API access token and its read scopes (read_orders, read_all_orders, read_customers, "
-    "read_products, read_inventory), then set it in the tenant's Shopify block or in OMNI_SHOPIFY__TOKEN."
+    "read_products, read_inventory, read_locations), then set it in the tenant's Shopify block or in "
+    "OMNI_SHOPIFY__TOKEN."
 )
 
 DIALECT = Dialect(

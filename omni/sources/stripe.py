@@ -72,9 +72,11 @@ def check(_http: Http, tables: list[Contract]) -> list[str]:
     """Nothing to ask beforehand: the version is pinned, and `read` notices fields that are not there.
 
     Raises:
-        ConfigError: there is no such object.
+        ConfigError: there is no such object, or no such list in it.
     """
-    _stream(tables)
+    stream = _stream(tables)
+    for child in tables[1:]:
+        _nested_name(stream, child)
     return []
 
 
@@ -279,21 +281,28 @@ def _complete(http: Http, tables: list[Contract], record: Any) -> Record:
     need(record, "id", str, where)
     record.setdefault("deleted", False)
     _dated([record], tables[0])
-    if stream.nested is None or record["deleted"]:
-        return dict(record)
-    for child in tables[1:]:
-        inner = need(record, stream.nested, dict, where)
+    for child in () if record["deleted"] else tables[1:]:
+        name = _nested_name(stream, child)
+        inner = need(record, name, dict, where)
         rows = need(inner, "data", list, where)
         if need(inner, "has_more", bool, where):
-            rows = _nested(http, stream, record["id"], where)
-        record[stream.nested] = inner | {"data": rows, "has_more": False}
+            rows = _nested(http, stream, name, record["id"], where)
+        record[name] = inner | {"data": rows, "has_more": False}
         _dated(rows, child)
     return dict(record)
 
 
-def _nested(http: Http, stream: Stream, identity: str, where: str) -> list[Any]:
-    path, params = nested_call(stream, identity)
-    pages = _pages(http, path, params, Place("nested"), f"{where} {stream.nested}")
+def _nested_name(stream: Stream, child: Contract) -> str:
+    name, _, rest = ((child.source and child.source.rows) or "").partition(".")
+    if name not in stream.nested or rest != "data":
+        known = ", ".join(f"{nested}.data" for nested in stream.nested) or "none"
+        raise ConfigError(f"{child.table}: source.rows should be one of {known}.")
+    return name
+
+
+def _nested(http: Http, stream: Stream, name: str, identity: str, where: str) -> list[Any]:
+    path, params = nested_call(stream, name, identity)
+    pages = _pages(http, path, params, Place("nested"), f"{where} {name}")
     return [row for page, _ in pages for row in page]
 
 

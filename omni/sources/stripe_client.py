@@ -64,7 +64,12 @@ def _refuse(reply: Reply, error: dict[str, Any], where: str) -> NoReturn:
 def _limits(connection: Connection) -> tuple[Limit, ...]:
     """Stripe's limits are of a second: for the account, and a quarter of it for each endpoint."""
     whole = max(connection.requests_per_10s // 10, 1)
-    paths = [*(f"/v1/{name}" for name in STREAMS), "/v1/subscription_items", "/v1/events"]
+    paths = [
+        *(f"/v1/{name}" for name in STREAMS),
+        "/v1/subscription_items",
+        "/v1/invoice_payments",
+        "/v1/events",
+    ]
     return (Limit(whole, 1.0), *(Limit(max(whole // 4, 1), 1.0, path) for path in paths))
 
 

@@ -19,16 +19,16 @@ class Stream:
         events: types that tell of a change; at most twenty fit one request. None: it never changes.
         deletions: of them, those after which the object is gone for good.
         params: what a list needs to be complete.
-        expand: fields to ask for in full.
-        nested: field with the first few rows of a list of its own.
+        nested: fields with the first few rows of a list of its own.
+        expand: of them, those that only come when asked for.
     """
 
     kind: str
     events: tuple[str, ...] = ()
     deletions: frozenset[str] = frozenset()
     params: Mapping[str, str] = field(default_factory=dict)
+    nested: tuple[str, ...] = ()
     expand: tuple[str, ...] = ()
-    nested: str | None = None
 
 
 def _named(prefix: str, names: str) -> tuple[str, ...]:
@@ -57,7 +57,8 @@ STREAMS = {
             "voided will_be_due",
         ),
         frozenset({"invoice.deleted"}),
-        nested="lines",
+        nested=("lines", "payments"),
+        expand=("payments",),
     ),
     "subscriptions": Stream(
         "subscription",
@@ -67,17 +68,21 @@ STREAMS = {
             "updated",
         ),
         params={"status": "all"},
-        nested="items",
+        nested=("items",),
     ),
+    "products": Stream(
+        "product", _named("product", "created updated deleted"), frozenset({"product.deleted"})
+    ),
+    "prices": Stream("price", _named("price", "created updated deleted"), frozenset({"price.deleted"})),
 }
 """By the name in Stripe's paths. A subscription that is "deleted" is cancelled, and still there."""
 
 
-def nested_call(stream: Stream, identity: str) -> tuple[str, dict[str, str]]:
+def nested_call(stream: Stream, name: str, identity: str) -> tuple[str, dict[str, str]]:
     """Path and parameters of a record's own list."""
-    if stream.kind == "subscription":
-        return "/v1/subscription_items", {"subscription": identity}
-    return f"/v1/{stream.kind}s/{identity}/{stream.nested}", {}
+    if name == "lines":
+        return f"/v1/{stream.kind}s/{identity}/lines", {}
+    return f"/v1/{stream.kind}_{name}", {stream.kind: identity}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 MOST = 10_000
@@ -44,7 +44,7 @@ class Event:
 
     delivery: str
     topic: str
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 def harmless(headers: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ before (docs/decisions/0006).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from omni.webhooks.inbox import Pending
@@ -150,13 +150,3 @@ def hints_of(vendor: str, event: Pending) -> Hints:
     except (ValueError, RecursionError):
         return {}
     return MAPPINGS[vendor](event.topic, value) if isinstance(value, dict) else {}
-
-
-def hints(vendor: str, events: Iterable[Pending]) -> dict[str, dict[str, list[int]]]:
-    """Stream to ids, each id once, with the events that hint at it."""
-    found: dict[str, dict[str, list[int]]] = {}
-    for event in events:
-        for stream, ids in hints_of(vendor, event).items():
-            for one in ids:
-                found.setdefault(stream, {}).setdefault(one, []).append(event.id)
-    return found

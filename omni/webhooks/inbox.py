@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -48,7 +48,7 @@ class Pending:
     delivery: str
     topic: str
     attempts: int
-    body: bytes
+    body: bytes = field(repr=False)
     hints: Mapping[str, list[str]] | None = None
 
 

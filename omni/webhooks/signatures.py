@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omni.errors import AuthError, ConfigError
 
@@ -47,8 +47,8 @@ class Message:
         uri: the whole address as the sender knows it.
     """
 
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
     method: str = "POST"
     uri: str = ""
 

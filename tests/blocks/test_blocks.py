@@ -19,10 +19,22 @@ from blocks.registry import ModelRegistry
 from blocks.rest_api import RestApi
 from blocks.salesforce import Salesforce
 from blocks.shopify import Shopify
+from blocks.stripe import Stripe
 from blocks.warehouse import Warehouse
 from omni.errors import ConfigError
 
-BLOCKS = [DropFolder, Firestore, HubSpot, ModelRegistry, MongoDB, RestApi, Salesforce, Shopify, Warehouse]
+BLOCKS = [
+    DropFolder,
+    Firestore,
+    HubSpot,
+    ModelRegistry,
+    MongoDB,
+    RestApi,
+    Salesforce,
+    Shopify,
+    Stripe,
+    Warehouse,
+]
 TOKEN = "not-a-real-token"
 
 

@@ -173,10 +173,11 @@ def test_a_result_lives_seven_days_at_an_address_nobody_guesses(demo: Company) -
     states = [operations.ask(begun["id"], "http://h") for _ in range(3)]
     url = states[-1] and states[-1]["url"]
     assert url
-    key = url.split("/")[-2]
+    key = url.partition("?Signature=")[2]
     assert len(key) >= 40
     assert operations.result(key)
     assert operations.result(key[:-1]) is None
+    assert operations.result("") is None
     now[0] += LIFETIME + 1
     assert operations.result(key) is None
     last = operations.ask(begun["id"], "http://h")

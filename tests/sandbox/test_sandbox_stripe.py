@@ -137,6 +137,18 @@ def test_subscribers_are_billed_each_month(stripe: TestClient, account: Account)
     assert max(len(account.lines[i["id"]]) for i in invoices) > 10
 
 
+def test_an_invoices_payment_leads_to_its_charge(stripe: TestClient, account: Account) -> None:
+    charges = {row["payment_intent"]: row for row in account.tables["charges"].rows if row is not None}
+    for invoice in whole(stripe, "invoices", **{"expand[]": "data.payments"}):
+        for payment in invoice["payments"]["data"]:
+            charge = charges[payment["payment"]["payment_intent"]]
+            assert (charge["amount"], charge["paid"]) == (invoice["total"], invoice["status"] == "paid")
+        assert len(invoice["payments"]["data"]) == (invoice["status"] != "draft")
+    alone = whole(stripe, "invoice_payments", invoice=invoice["id"])
+    assert alone == invoice["payments"]["data"]
+    assert "payments" not in ask(stripe, "invoices", limit=1)["data"][0]
+
+
 def test_events_reach_back_thirty_days_and_show_the_past(stripe: TestClient) -> None:
     rows = whole(stripe, "events")
     assert rows[0]["created"] - rows[-1]["created"] < KEPT

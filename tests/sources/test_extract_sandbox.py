@@ -22,6 +22,8 @@ STREAMS = [
     ("hubspot", "companies"),
     ("hubspot", "deals"),
     ("shopify", "products"),
+    ("shopify", "productVariants"),
+    ("shopify", "inventoryItems"),
     ("shopify", "customers"),
     ("shopify", "orders"),
 ]

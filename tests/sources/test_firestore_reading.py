@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import uuid
 from datetime import UTC, date, datetime, timedelta
@@ -79,22 +80,15 @@ def emulator(tmp_path_factory):
             env=os.environ | {"JAVA_TOOL_OPTIONS": "-Xmx512m"},
         )
     try:
-        ends = time.monotonic() + 60
+        ends, pause = time.monotonic() + 60, threading.Event()
         while not _answers(port):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < ends, log.read_text()
-            threading_pause()
+            pause.wait(0.1)
         yield f"127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def threading_pause():
-    """A short wait for another process to come up."""
-    import threading
-
-    threading.Event().wait(0.1)
 
 
 @pytest.fixture
@@ -150,6 +144,7 @@ def test_many_of_one_moment_come_once_and_go_on_behind_any_page(connection, wind
 def test_every_type_arrives_as_json_has_it(connection):
     with opened(connection) as database:
         reference = database.library.collection("people").document("ann")
+    lines = [{"at": START}]
     put(
         connection,
         "orders",

@@ -9,6 +9,8 @@ import httpx
 import pytest
 import shopify
 import stripe
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 
 from omni.control import database
@@ -17,7 +19,17 @@ from omni.sandbox.oauth import CLIENT_ID, STRIPE_CLIENT_ID
 from omni.sandbox.process import running
 from omni.sources import hubspot, shopify_calls
 from omni.sources.http import Http
-from omni.sources.oauth import Client, Consent, NeedsConsent, code_from, consent_url, exchange, obtain, revoke
+from omni.sources.oauth import (
+    AppLogin,
+    Client,
+    Consent,
+    NeedsConsent,
+    code_from,
+    consent_url,
+    exchange,
+    obtain,
+    revoke,
+)
 from omni.sources.oauth_providers import provider_of
 from omni.sources.oauth_store import find, keep, stored_connection
 
@@ -154,6 +166,29 @@ def test_an_app_gets_tokens_in_its_own_name(sandbox):
     tokens = obtain(provider_of("shopify", sandbox.url), client)
     assert tokens.refresh is None
     assert ask_shop(sandbox, tokens).status_code == 200
+
+
+def test_salesforce_takes_a_signed_assertion_and_refuses_another_keys(sandbox):
+    keys = [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2)]
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    public = keys[0].public_key().public_bytes(serialization.Encoding.PEM, form).decode()
+    body = {"action": "register", "client_id": "jwt-app", "public_key": public, "users": ["ann@example.com"]}
+    httpx.post(f"{sandbox.url}/_sandbox/salesforce", json=body, trust_env=False).raise_for_status()
+    provider = provider_of("salesforce", sandbox.url)
+
+    def login(key, user):
+        kind = serialization.PrivateFormat.PKCS8
+        pem = key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption()).decode()
+        return AppLogin(provider, Client("jwt-app", "jwt_bearer", private_key=SecretStr(pem), user=user))
+
+    access = login(keys[0], "ann@example.com").access()
+    query = {"q": "SELECT Id FROM Account LIMIT 1"}
+    headers = {"Authorization": f"Bearer {access.token.get_secret_value()}"}
+    url = f"{access.base_url}/services/data/v68.0/query"
+    assert httpx.get(url, params=query, headers=headers, trust_env=False).json()["totalSize"] == 1
+    for key, user in ((keys[1], "ann@example.com"), (keys[0], "bob@example.com")):
+        with pytest.raises(NeedsConsent, match="invalid_grant"):
+            login(key, user).access()
 
 
 def test_shopify_without_expiring_gives_a_token_for_good(login):

@@ -118,6 +118,21 @@ def test_all_of_one_millisecond_is_read_and_gone_on_with_from_every_page(serve_o
         assert place.ids(SOME, page.resume, **way) == ids[done:]
 
 
+@pytest.mark.parametrize("rows", [700, 2_000, 2_300])
+def test_results_in_several_parts_are_gone_on_with_from_every_page(serve_org, rows) -> None:
+    place = serve_org(fill(new_org(), 4_600))
+    place.control(action="parts", rows=rows)
+    place.fault("cut_body", "results", times=2)
+    pages = list(place.read(**BULK))
+    ids = [record["id"] for page in pages for record in page.records]
+    assert ids == sorted(place.org.rows["Account"])
+    done = 0
+    for page in pages:
+        done += len(page.records)
+        assert place.ids(ALL, page.resume, **BULK) == ids[done:]
+    assert place.asked()["salesforce bulk query"] == 1
+
+
 def test_pages_go_on_in_order_of_change_from_every_token(serve_org) -> None:
     place = serve_org(fill(new_org(), 5_000, moment=lambda number: number * 7919 % 90))
     pages = list(place.read(SOME))
@@ -450,6 +465,17 @@ def test_notices_of_check(serve_org) -> None:
         assert "read whole each time" in VENDOR.check(client, [whole])[0]
 
 
+def test_what_the_org_classifies_and_the_contract_does_not_is_told(serve_org) -> None:
+    place = serve_org(new_org(OrgField("External_Id__c", security="Restricted")))
+    with VENDOR.open(place.connection()) as client:
+        assert VENDOR.check(client, tables("salesforce", "Account")) == [
+            "raw.salesforce__accounts.external_id: Salesforce classifies it as personal or confidential"
+        ]
+    place.fault("error_code:INVALID_TYPE", "FieldDefinition")
+    with VENDOR.open(place.connection()) as client:
+        assert VENDOR.check(client, tables("salesforce", "Account")) == []
+
+
 def test_an_object_there_is_not(serve_org) -> None:
     place = serve_org(new_org())
     parent = tables("salesforce", "Account")[0]
@@ -478,10 +504,14 @@ def test_own_fields_are_told_with_their_types(serve_org) -> None:
         "When__c": ("datetime", Field("timestamp")),
         "Kind__c": ("picklist", Field("string")),
         "Mail__c": ("email", Field("string", sensitive=True)),
+        "Secret__c": ("string", Field("string", sensitive=True)),
         "Blob__c": ("base64", None),
         "External_Id__c": ("string", None),
     }
-    place = serve_org(new_org(*(OrgField(name, kind) for name, (kind, _) in custom.items())))
+    marks = {"Secret__c": "PII;GDPR"}
+    place = serve_org(
+        new_org(*(OrgField(n, kind, compliance=marks.get(n)) for n, (kind, _) in custom.items()))
+    )
     with VENDOR.open(place.connection()) as client:
         assert VENDOR.fields
         found = VENDOR.fields(client, tables("salesforce", "Account"))

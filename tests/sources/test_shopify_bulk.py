@@ -286,6 +286,32 @@ def test_a_place_that_becomes_free_is_taken(box, orders):
     assert by_id(records(pages(box, "orders"))) == by_id(orders)
 
 
+def test_a_crash_in_the_middle_of_a_result_costs_no_second_operation(box, home, tenant, tmp_path, orders):
+    def read(progress=None):
+        return extract(
+            tenant, "shopify", "orders", connection(box), progress=progress,
+            since=None, until=ALL.until, run_id="run-1", folder=tmp_path / "orders",
+        )  # fmt: skip
+
+    class Crash(Exception):
+        pass
+
+    def crash(seen):
+        if seen > 7_000:
+            raise Crash
+
+    before = asked(box)[f"shopify {START}"]
+    with pytest.raises(Crash):
+        read(crash)
+    seen = []
+    staged = read(seen.append)
+    assert asked(box)[f"shopify {START}"] == before + 1
+    assert seen[0] > 5_000, "what was written before the crash is not read again"
+    assert staged.source_rows == staged.rows["raw.shopify__orders"] == len(orders)
+    lines = [pl.read_parquet(staged.folder / f) for f in staged.tables["raw.shopify__order_lines"]]
+    assert sorted(pl.concat(lines)["id"]) == sorted(n["id"] for o in orders for n in o["lineItems"])
+
+
 def test_variants_changed_after_the_window_are_left_to_the_next(box, home, tenant, tmp_path):
     until = datetime(2026, 1, 1, tzinfo=UTC)
     staged = extract(

@@ -55,6 +55,7 @@ def invoice(number, lines, created=AT, **values):
         "period_start": AT, "period_end": AT, "due_date": None,
         "status_transitions": {"finalized_at": None, "paid_at": AT + 5},
         "lines": {"object": "list", "data": lines[:10], "has_more": len(lines) > 10, "url": "/ignored"},
+        "payments": {"object": "list", "data": [], "has_more": False, "url": "/ignored"},
     } | values  # fmt: skip
 
 
@@ -92,6 +93,8 @@ class Shelf:
         assert version == "v1"
         if rest and len(rest) == 2:
             return self.page(self.lines[rest[0]], asked.query)
+        if owner := asked.query.get("subscription"):
+            return self.page(self.lines[owner], asked.query)
         if rest:
             if rest[0] in self.deleted:
                 return self.answer({"id": rest[0], "object": kind, "deleted": True})
@@ -288,12 +291,20 @@ def test_a_deleted_draft_invoice_is_gone_and_a_cancelled_subscription_is_not(she
         "id": "sub_1", "object": "subscription", "created": AT, "customer": "cus_1", "status": "canceled",
         "currency": "eur", "collection_method": "send_invoice", "latest_invoice": None,
         "cancel_at_period_end": False, "start_date": AT, "trial_end": None, "cancel_at": None,
-        "canceled_at": new, "ended_at": new, "items": {"data": [], "has_more": False},
+        "canceled_at": new, "ended_at": new, "items": {"data": [], "has_more": True},
     }  # fmt: skip
+    shelf.lines["sub_1"] = [
+        {"id": f"si_{n}", "created": AT, "quantity": n, "price": {"id": "p", "unit_amount": 5}}
+        | {"current_period_start": AT, "current_period_end": new}
+        for n in range(1, 19)
+    ]
     shelf.add("subscriptions", subscription)
     shelf.tell("customer.subscription.deleted", new, subscription)
-    found = rows(run("subscriptions", since=since, name="b"), "raw.stripe__subscriptions")
-    assert found["status"].to_list() == ["canceled"]
+    staged = run("subscriptions", since=since, name="b")
+    assert rows(staged, "raw.stripe__subscriptions")["status"].to_list() == ["canceled"]
+    items = rows(staged, "raw.stripe__subscription_items")
+    assert items["quantity"].to_list() == list(range(1, 19))
+    assert set(items["subscription_id"]) == {"sub_1"}
     assert all(a.query["status"] == "all" for a in asked(run, "/v1/subscriptions"))
 
 
@@ -307,6 +318,7 @@ def test_long_nested_lists_are_read_to_the_end(shelf, run):
     assert found.filter(invoice_id="in_2")["amount"].to_list() == [900]
     assert found["period_end"][0] == DAY + timedelta(minutes=1)
     assert rows(staged, "raw.stripe__invoices")["paid_at"][0] == DAY + timedelta(seconds=5)
+    assert all(a.query["expand[0]"] == "data.payments" for a in asked(run, "/v1/invoices"))
 
 
 def test_a_cursor_older_than_the_events_reads_everything_again(shelf, run, caplog):

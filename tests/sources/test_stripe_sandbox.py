@@ -78,7 +78,7 @@ def test_faults_change_nothing(read, calm, stormy):
     assert sum(said["faults"].values()) > 5
 
 
-@pytest.mark.parametrize("stream", list(STREAMS))
+@pytest.mark.parametrize("stream", [name for name in STREAMS if name not in ("products", "prices")])
 def test_a_later_load_makes_up_what_a_full_one_finds(read, earlier, calm, stream):
     before = read(earlier, stream, until=after(FIRST), name="before")
     change = read(calm, stream, since=after(FIRST), until=after(SECOND), name="change")

@@ -16,6 +16,7 @@ from omni import tenancy
 from omni.control.database import now, session
 from omni.control.inbox import InboxEvent
 from omni.errors import ConfigError, SourceError, TransientError
+from omni.sandbox import stripe_events
 from omni.sandbox.company import load_company
 from omni.sandbox.hubspot_events import association, batches, event, merge
 from omni.sandbox.server import Options, build_app
@@ -55,6 +56,20 @@ class Shop:
             name, self.url, SecretStr(TOKEN), requests_per_10s=100_000, searches_per_second=100_000,
             backoff=0.001, options={"tenant": "acme"},
         )  # fmt: skip
+
+    def stale(self, vendor, stream, wrong):
+        """Load a stream, then make one row of its table wrong; returns the row's id and the right table."""
+        until = datetime.now(UTC) + timedelta(hours=1)
+        run = self._run()
+        self._loaded(
+            extract(self.tenant, vendor, stream, self.account(vendor), since=None, until=until, **run)
+        )
+        table = f"raw.{vendor}__{stream}"
+        right = self.query(f"SELECT * EXCLUDE (_loaded_at, _run_id) FROM {table} ORDER BY id")
+        with open_warehouse(self.tenant) as warehouse, warehouse.transaction() as con:
+            con.execute(f"UPDATE {table} SET {wrong} WHERE id = $1", [right[0][0]])
+        assert self.query(f"SELECT * EXCLUDE (_loaded_at, _run_id) FROM {table} ORDER BY id") != right
+        return right
 
     def _loaded(self, staged):
         with open_warehouse(self.tenant) as warehouse:
@@ -324,6 +339,43 @@ def test_a_tenants_contract_can_take_fields_out_of_a_payload(shop):
     inbox.store([Incoming("acme", "generic", "", {}, found, now())], {})
     drain_sender.fn("acme", "generic", waiting("acme")["generic"], "run-y")
     assert [str(row[0]) for row in shop.query("SELECT amount FROM raw.webhooks__events")] == ["12.50"]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "stream", "wrong", "told"),
+    [
+        (
+            "shopify",
+            "orders",
+            "total = 0.01",
+            lambda i: ("orders/updated", {"id": int(i.rpartition("/")[2])}),
+        ),
+        (
+            "stripe",
+            "charges",
+            "amount = 1",
+            lambda i: (
+                "charge.updated",
+                stripe_events.event("charge.updated", 1, {"id": i, "object": "charge", "amount": 999}),
+            ),
+        ),
+    ],
+)
+def test_other_vendors_objects_are_read_again_and_their_payload_is_not_believed(
+    shop, vendor, stream, wrong, told
+):
+    right = shop.stale(vendor, stream, wrong)
+    topic, body = told(right[0][0])
+    found = events(vendor, {"x-shopify-topic": topic}, json.dumps(body).encode())
+    inbox.store([Incoming("acme", vendor, "", {}, tuple(found), now())], {})
+
+    def act(stream, ids):
+        return shop._loaded(reread(shop.tenant, vendor, stream, shop.account(vendor), ids, **shop._run()))
+
+    assert shop.drain(act, vendor=vendor).done == 1
+    assert (
+        shop.query(f"SELECT * EXCLUDE (_loaded_at, _run_id) FROM raw.{vendor}__{stream} ORDER BY id") == right
+    )
 
 
 def hint(vendor, topic, value):

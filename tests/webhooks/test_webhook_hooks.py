@@ -108,7 +108,7 @@ def test_addresses_and_secrets_are_sealed(api, home):
     key = api.headers["Authorization"].partition(" ")[2]
     hooks.publish("demo", "run.finished", [{"flow": "a-flow-to-look-for"}])
     content = b"".join(file.read_bytes() for file in home.glob("control.db*"))
-    for secret in (TARGET, made["signing_secret"], key, key.split("_")[2], "a-flow-to-look-for"):
+    for secret in (TARGET, made["signing_secret"], key, key.split("_", 2)[2], "a-flow-to-look-for"):
         assert secret.encode() not in content
     assert made["id"].encode() in content
 

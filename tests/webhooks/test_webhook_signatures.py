@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omni.errors import ConfigError
+from omni.sandbox import stripe_events
 from omni.sandbox.hubspot_events import signed
 from omni.webhooks.signatures import (
     SCHEMES,
@@ -84,6 +85,14 @@ def test_stripes_own_helper_agrees_both_ways():
     assert stripe.Webhook.construct_event(body, ours, "whsec_x").id == "evt_1"
     theirs = stripe.WebhookSignature.generate_signature_header(body, "whsec_x")
     verify("stripe", ("whsec_x",), Message({"stripe-signature": theirs}, body.encode()), time.time())
+
+
+def test_stripes_helper_and_ours_accept_the_sandbox():
+    told = stripe_events.event("charge.succeeded", int(time.time()), {"id": "ch_1", "object": "charge"})
+    body = json.dumps(told).encode()
+    header = stripe_events.signature_header("whsec_x", body, int(time.time()))
+    assert stripe.Webhook.construct_event(body, header, "whsec_x").type == "charge.succeeded"
+    verify("stripe", ("whsec_x",), Message({"stripe-signature": header}, body), time.time())
 
 
 def test_the_standards_own_library_agrees_both_ways():

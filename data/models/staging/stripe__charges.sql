@@ -20,6 +20,7 @@ SELECT
     coalesce(disputed, false) AS is_disputed,
     failure_code,
     billing_email AS email_hash,
+    payment_intent_id,
     balance_transaction_id,
     created_at AS charged_at
 FROM raw.stripe__charges
