@@ -26,6 +26,7 @@ class DropFolder(Block):
 
     _block_type_name = "Omni Drop Folder"
     _block_type_slug = "omni-drop-folder"
+    _documentation_url = "https://docs.pola.rs/user-guide/io/csv/"  # type: ignore[assignment]
 
     base_url: str = Field(
         ..., description="The folder, for example /srv/drop/acme or file:///srv/drop/acme.", min_length=1

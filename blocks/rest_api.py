@@ -26,6 +26,7 @@ class RestApi(Block):
 
     _block_type_name = "Omni REST API"
     _block_type_slug = "omni-rest-api"
+    _documentation_url = "https://www.rfc-editor.org/rfc/rfc9110"  # type: ignore[assignment]
 
     base_url: str | None = Field(
         None, pattern=r"^https?://[^/\s@]+", description="Base URL, where it is not the declaration's."

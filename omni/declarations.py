@@ -24,6 +24,7 @@ from omni.experiments.declaration import load_experiments
 from omni.ml.declaration import load_predictions
 from omni.privacy.datamap import DataMap, build_map
 from omni.settings import settings
+from omni.sources.rest_declaration import Api, load_apis
 from omni.tenancy import Tenant
 from omni.warehouse.contracts import Contract, load_contracts
 from omni.warehouse.database import SCHEMAS
@@ -66,6 +67,8 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
         _require(columns, prediction.table, used, f"prediction {prediction.name}")
     for tenant in tenants.values():
         _streams_exist(tenant, contracts)
+    apis = load_apis(data / "rest")
+    _apis_have_streams(apis, contracts)
     backs = write_backs.load_write_backs(data / "writebacks")
     write_backs.validate(backs, columns, tenants)
     if backs:
@@ -78,6 +81,7 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
         "predictions": len(predictions),
         "dashboards": len([load_board(path, metrics) for path in (data / "dashboards").glob("*.yml")]),
         "tenants": len(tenants),
+        "REST APIs": len(apis),
         "write-backs": len(backs),
     }
 
@@ -137,6 +141,16 @@ def _require(columns: Columns, table: str, names: list[str], who: str) -> None:
         raise ConfigError(
             f"{who}: {table} has no column {', '.join(missing)}; it has {', '.join(columns[table])}"
         )
+
+
+def _apis_have_streams(apis: Mapping[str, Api], contracts: Mapping[str, Contract]) -> None:
+    for contract in contracts.values():
+        source = contract.source
+        if source and source.vendor in apis and source.object not in apis[source.vendor].streams:
+            raise ConfigError(
+                f"{contract.table}: data/rest/{source.vendor}.yml declares no stream {source.object!r}; "
+                f"it has {', '.join(apis[source.vendor].streams)}"
+            )
 
 
 def _streams_exist(tenant: Tenant, contracts: Mapping[str, Contract]) -> None:

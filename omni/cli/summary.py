@@ -133,7 +133,19 @@ def _drained(steps: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _written(steps: dict[str, dict[str, Any]]) -> list[str]:
+    lines = []
+    for name, step in steps.items():
+        lines.append(f"{name}: {step['written']:,} rows written, {step['unchanged']:,} unchanged")
+        if waiting := step["rejected"] + step["held"]:
+            lines.append(
+                f"[yellow]{waiting} rows in the dead letters[/]; see omni write-back {name} --dry-run"
+            )
+    return lines
+
+
 _TELLERS = {
+    "write back": _written,
     "ingest": _ingested,
     "models": _built,
     "metrics": _built,

@@ -2,8 +2,8 @@
 
 The rows of a version lie in `omni_tables/<table>/versions/<version>/rows`; the document
 `omni_tables/<table>` says in `current` which version to read. It moves when all rows are there, so readers
-see the old rows or the new ones; older versions are then deleted, except the one before, which a reader may be
-in. Repeating a publication changes nothing. Decimals and dates become text, for Firestore has neither.
+see the old rows or the new ones; older versions are then deleted, except the one before, which a reader may
+be in. Repeating a publication changes nothing. Decimals and dates become text, for Firestore has neither.
 
 Needs the extra `firestore`.
 """

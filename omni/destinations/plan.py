@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
 import duckdb
@@ -19,6 +19,8 @@ from omni.tenancy import Tenant
 from omni.warehouse.publish import open_snapshot
 
 Scalar = str | int | float | bool | None
+EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)
+"""Holds every double to the last decimal."""
 LEFT = "left"
 """Stands in the ledger for the refused content of a row that leaves."""
 
@@ -172,13 +174,10 @@ class _Digests:
 def read_rows(tenant: Tenant, declared: WriteBack) -> dict[str, dict[str, Scalar]]:
     """The published rows by key, each value in the form it is compared and written in; raises as `plan`."""
     names = ", ".join(f'"{name}"' for name in declared.used)
-    condition = f" WHERE ({declared.where})" if declared.where else ""
+    condition = f" WHERE {_condition(declared)}" if declared.where else ""
     with open_snapshot(tenant) as con:
         try:
-            statements = con.extract_statements(f"SELECT {names} FROM {declared.table}{condition}")
-            if len(statements) != 1:
-                raise ConfigError(f"write-back {declared.name}: where is one SQL condition")
-            fetched = con.execute(statements[0]).fetchall()
+            fetched = con.execute(f"SELECT {names} FROM {declared.table}{condition}").fetchall()
         except duckdb.Error as error:
             raise ConfigError(
                 f"write-back {declared.name}: {str(error).splitlines()[0]} Is the table published yet?"
@@ -200,6 +199,19 @@ def read_rows(tenant: Tenant, declared: WriteBack) -> dict[str, dict[str, Scalar
     return rows
 
 
+def _condition(declared: WriteBack) -> str:
+    """The declared condition, and nothing but a condition."""
+    from sqlglot import condition
+    from sqlglot.errors import SqlglotError
+
+    try:
+        return condition(declared.where, dialect="duckdb").sql(dialect="duckdb", comments=False)
+    except SqlglotError:
+        raise ConfigError(
+            f"write-back {declared.name}: where is no SQL condition: {declared.where}"
+        ) from None
+
+
 def scalar(value: Any, how: Value) -> Scalar:
     """A value as JSON would hold it: numbers exact, moments in UTC with milliseconds.
 
@@ -210,7 +222,7 @@ def scalar(value: Any, how: Value) -> Scalar:
         exact = Decimal(repr(value) if isinstance(value, float) else value)
         if not exact.is_finite():
             return None
-        value = exact.quantize(Decimal(1).scaleb(-how.decimals), ROUND_HALF_EVEN)
+        value = exact.quantize(Decimal(1).scaleb(-how.decimals), context=EXACT)
         value = abs(value) if value == 0 else value
     if isinstance(value, Decimal):
         return f"{value:f}"

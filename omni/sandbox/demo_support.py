@@ -12,7 +12,7 @@ from omni.sandbox.demo_calendar import Ints, horizon, rng, to_epoch
 from omni.sandbox.demo_crm import FIRST_CONTACT, Value, objects, record
 from omni.sandbox.demo_leads import Leads
 
-TICKETS, FIRST_TICKET, FIRST_OWNER = 400, 80_001, 901
+TICKETS, FIRST_TICKET, FIRST_OWNER = 300, 80_001, 901
 CLOSED = 4
 _STAFF = (("Nora", "Brandt"), ("Emil", "Sauer"), ("Ida", "Voss"), ("Jan", "Petry"), ("Lea", "Kolb"))
 _LEFT = 3

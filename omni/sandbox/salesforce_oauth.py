@@ -116,6 +116,22 @@ def token(logins: Logins, form: Mapping[str, str], authorization: str, instance:
     return Reply(body)
 
 
+def revoke(logins: Logins, form: Mapping[str, str]) -> Reply:
+    """End a token, and with a refresh token what it stands for.
+
+    Raises:
+        Refusal: it is none of ours.
+    """
+    asked = form.get("token", "")
+    if asked in logins.refresh:
+        del logins.refresh[asked]
+    elif asked in logins.tokens:
+        logins.tokens.discard(asked)
+    else:
+        raise _no("unsupported_token_type", "this token type is not supported")
+    return Reply({})
+
+
 def _client(logins: Logins, form: Mapping[str, str], authorization: str, *, needs_secret: bool) -> App:
     client_id, secret = form.get("client_id", ""), form.get("client_secret")
     if authorization.startswith("Basic "):

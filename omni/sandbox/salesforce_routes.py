@@ -257,11 +257,15 @@ def _login_routes(state: State, server: Server) -> list[Route]:
         header = request.headers.get("authorization", "")
         return oauth.token(server.logins, form, header, _instance(request))
 
+    def revoke(_: Request, raw: bytes) -> Reply:
+        return oauth.revoke(server.logins, dict(parse_qsl(raw.decode(errors="replace"))))
+
     authorize = _open_endpoint(
         state, "authorize", lambda r, _: oauth.authorize(server.logins, r.query_params)
     )
     return [
         Route("/services/oauth2/token", _open_endpoint(state, "token", token), methods=["POST"]),
+        Route("/services/oauth2/revoke", _open_endpoint(state, "revoke", revoke), methods=["POST"]),
         Route("/services/oauth2/authorize", authorize, methods=["GET"]),
     ]
 

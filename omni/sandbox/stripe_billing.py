@@ -200,28 +200,17 @@ def _invoice(
     ledger: Ledger, subscription: Object, customer: Object, count: int, period: tuple[int, int]
 ) -> str:
     """A month's invoice: a draft for an hour, then paid at once, or in the end never."""
-    number, at = int(subscription["metadata"]["company_id"]), period[0]
+    number = int(subscription["metadata"]["company_id"])
     key = identity("in", f"{number}/{count}")
     lines = ledger.lines[key] = _lines(ledger, subscription, key, period)
     total = sum(line["amount"] for line in lines)
-    final, given_up = at + HOUR, at + 21 * DAY_SECONDS
-    unpaid = (number + count) % 41 == 0
-    status = "draft" if final >= ledger.now else "paid"
-    if unpaid and status == "paid":
-        status = "uncollectible" if given_up < ledger.now else "open"
-    paid = total if status == "paid" else 0
-    past = status != "draft"
     invoice: Object = {
         "id": key,
         "object": "invoice",
         "amount_due": total,
-        "amount_paid": paid,
-        "amount_remaining": total - paid,
-        "attempt_count": int(past),
-        "attempted": past,
         "billing_reason": "subscription_cycle" if count else "subscription_create",
         "collection_method": "charge_automatically",
-        "created": at,
+        "created": period[0],
         "currency": subscription["currency"],
         "customer": customer["id"],
         "customer_email": customer["email"],
@@ -231,33 +220,55 @@ def _invoice(
         "lines": inline(lines, f"/v1/invoices/{key}/lines"),
         "livemode": False,
         "metadata": {},
-        "number": f"{customer['invoice_prefix']}-{count + 1:04d}" if past else None,
         "parent": {
             "type": "subscription_details",
             "subscription_details": {"subscription": subscription["id"]},
         },
         "period_end": period[1],
         "period_start": period[0],
-        "status": status,
-        "status_transitions": {
-            "finalized_at": final if past else None,
-            "marked_uncollectible_at": given_up if status == "uncollectible" else None,
-            "paid_at": final if status == "paid" else None,
-            "voided_at": None,
-        },
         "subtotal": total,
         "total": total,
     }
     ledger.invoices.append(invoice)
-    _tell_invoice(ledger, invoice, final, given_up)
     ledger.payments[key] = []
+    _settle(ledger, invoice, customer, count, unpaid=(number + count) % 41 == 0)
+    return key
+
+
+def _settle(ledger: Ledger, invoice: Object, customer: Object, count: int, *, unpaid: bool) -> None:
+    """What became of an invoice until now."""
+    final, given_up = invoice["created"] + HOUR, invoice["created"] + 21 * DAY_SECONDS
+    status = _status(ledger.now, final, given_up, unpaid=unpaid)
+    past, paid = status != "draft", status == "paid"
+    invoice |= {
+        "amount_paid": invoice["total"] if paid else 0,
+        "amount_remaining": 0 if paid else invoice["total"],
+        "attempt_count": int(past),
+        "attempted": past,
+        "number": f"{customer['invoice_prefix']}-{count + 1:04d}" if past else None,
+        "status": status,
+        "status_transitions": {
+            "finalized_at": final if past else None,
+            "marked_uncollectible_at": given_up if status == "uncollectible" else None,
+            "paid_at": final if paid else None,
+            "voided_at": None,
+        },
+    }
+    _tell_invoice(ledger, invoice, final, given_up)
     if past:
         charge = add_charge(
-            ledger, f"{key}/charge", final, total, invoice["currency"], customer,
+            ledger, f"{invoice['id']}/charge", final, invoice["total"], invoice["currency"], customer,
             failed=unpaid, description=f"Invoice {invoice['number']}",
         )  # fmt: skip
-        ledger.payments[key].append(_payment(invoice, charge))
-    return key
+        ledger.payments[invoice["id"]].append(_payment(invoice, charge))
+
+
+def _status(now: int, final: int, given_up: int, *, unpaid: bool) -> str:
+    if final >= now:
+        return "draft"
+    if not unpaid:
+        return "paid"
+    return "uncollectible" if given_up < now else "open"
 
 
 def _payment(invoice: Object, charge: Object) -> Object:

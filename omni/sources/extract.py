@@ -19,7 +19,7 @@ from omni.security.hashing import Hasher
 from omni.sources.connection import Connection
 from omni.sources.parse import EPOCH_START
 from omni.sources.parts import PROGRESS, Parts
-from omni.sources.records import Record, Shield, column_name
+from omni.sources.records import Shield, column_name
 from omni.sources.vendor import Field, Page, Vendor, Window
 from omni.sources.vendors import vendor_named
 from omni.tenancy import Tenant
@@ -155,11 +155,13 @@ def reread(
     with chosen.open(connection) as client:
         _learn(reading, client, parts)
         for page in chosen.reread(client, parts.tables, asked):
-            parts.add(parts.fresh(page.records), list(page.rejected), counted=False, resume=None)
+            parts.take(page.records, page.rejected)
             if progress:
                 progress(len(parts.seen))
-    if not parts.tally.parts:
-        parts.add([], [], counted=False, resume=None)
+            if parts.waiting >= PART_ROWS:
+                parts.write(counted=False, resume=None)
+    if parts.waiting or not parts.tally.parts:
+        parts.write(counted=False, resume=None)
     return reading.complete(parts, asked=tuple(asked))
 
 
@@ -330,7 +332,7 @@ def _read(reading: Reading, client: Any, parts: Parts, progress: Progress | None
     """Write all parts and verify."""
     vendor, window = reading.vendor, Window(reading.window.since, parts.until)
     if window.since is not None and window.since == window.until:
-        parts.add([], [], counted=False, resume=None)
+        parts.write(counted=False, resume=None)
         return reading.complete(parts)
     for notice in vendor.check(client, parts.tables):
         log.warning("%s", notice)
@@ -338,13 +340,12 @@ def _read(reading: Reading, client: Any, parts: Parts, progress: Progress | None
     if not parts.tally.parts:
         parts.tally.expected = vendor.count(client, parts.tables, window)
     heading = reading.heading() | {"until": parts.until.isoformat()}
-    for records, rejected, counted, resume in _batches(
-        vendor.read(client, parts.tables, window, parts.tally.resume), parts, progress
-    ):
-        parts.add(records, rejected, counted=counted, resume=resume)
+    pages = vendor.read(client, parts.tables, window, parts.tally.resume)
+    for counted, resume in _gather(pages, parts, progress):
+        parts.write(counted=counted, resume=resume)
         parts.save(heading)
     if not parts.tally.parts:
-        parts.add([], [], counted=False, resume=None)
+        parts.write(counted=False, resume=None)
     _verify(vendor, client, window, parts)
     vendor.check(client, parts.tables)  # again, in case fields changed while we read
     log.info("%s: %s", parts.parent, getattr(client, "counters", parts.tally.read))
@@ -373,27 +374,20 @@ def _learn(reading: Reading, client: Any, parts: Parts) -> None:
     parts.learn(extra)
 
 
-def _batches(
-    pages: Iterable[Page], parts: Parts, progress: Progress | None
-) -> Iterable[tuple[list[Record], list[dict[str, str]], bool, Any]]:
-    """Pages gathered to parts: fresh records, rows rejected, whether counted, where to go on."""
-    waiting: list[Record] = []
-    rejected: list[dict[str, str]] = []
+def _gather(pages: Iterable[Page], parts: Parts, progress: Progress | None) -> Iterator[tuple[bool, Any]]:
+    """Take pages until there are enough rows for a part; yields whether they count and where to go on."""
     counted, resume = True, parts.tally.resume
     for page in pages:
-        if page.counted != counted and (waiting or rejected):
-            yield waiting, rejected, counted, resume
-            waiting, rejected = [], []
+        if page.counted != counted and parts.waiting:
+            yield counted, resume
         counted, resume = page.counted, page.resume
-        waiting += parts.fresh(page.records)
-        rejected += page.rejected
+        parts.take(page.records, page.rejected)
         if progress and page.records:
             progress(len(parts.seen))
-        if len(waiting) >= PART_ROWS:
-            yield waiting, rejected, counted, resume
-            waiting, rejected = [], []
-    if waiting or rejected:
-        yield waiting, rejected, counted, resume
+        if parts.waiting >= PART_ROWS:
+            yield counted, resume
+    if parts.waiting:
+        yield counted, resume
 
 
 def _report(parts: Parts) -> None:

@@ -28,7 +28,8 @@ from omni.files import private_folder
 from omni.settings import settings
 from omni.sources import files_read
 from omni.sources.connection import Connection
-from omni.sources.files_read import Batch, Format
+from omni.sources.files_format import Format, converters
+from omni.sources.files_read import Batch
 from omni.sources.parse import EPOCH_START
 from omni.sources.records import PARENT, Record
 from omni.sources.vendor import Page, Vendor, Window, table_object
@@ -299,7 +300,7 @@ class _Shape:
         self.identified = "_row" in self.own
         self.counted = {p.removeprefix("_nth."): dict[Any, int]() for p in paths if p.startswith("_nth.")}
         kinds = {column.path or name: column.type for name, column in tables[0].columns.items()}
-        self.converters = files_read.converters({**kinds}, form)
+        self.converters = converters({**kinds}, form)
 
     def records(self, batch: Batch) -> list[Record]:
         """The batch's rows; to be called for every batch of the file, in order."""

@@ -22,7 +22,40 @@ MAX_QUERY = 2_000
 """Characters of a query string that every proxy on the way lets pass."""
 MILLISECOND = timedelta(milliseconds=1)
 
-STANDARD = {"contacts", "companies", "deals", "tickets", "products", "line_items", "quotes", "leads"}
+STANDARD = frozenset(
+    [
+        "contacts",
+        "companies",
+        "deals",
+        "tickets",
+        "leads",
+        "products",
+        "line_items",
+        "quotes",
+        "orders",
+        "carts",
+        "invoices",
+        "discounts",
+        "fees",
+        "taxes",
+        "payments",
+        "subscriptions",
+        "calls",
+        "emails",
+        "meetings",
+        "notes",
+        "tasks",
+        "communications",
+        "postal_mail",
+        "appointments",
+        "courses",
+        "listings",
+        "services",
+        "goal_targets",
+        "feedback_submissions",
+        "users",
+    ]
+)
 """Types that every account has under this name. Of others the account's own number is looked up."""
 MERGED = "hs_merged_object_ids"
 """Ids of the records that were merged into this one."""
@@ -61,8 +94,8 @@ def type_of(http: Http, name: str) -> str:
                 found[str(schema.get(key)).lower()] = number
         _numbers[http] = found
     if name not in _numbers[http]:
-        known = ", ".join(sorted({*STANDARD, *_numbers[http]}))
-        raise SchemaError(f"HubSpot has no object type {name!r}; it has {known}. See source.object.")
+        known = ", ".join(sorted(_numbers[http])) or "none"
+        raise SchemaError(f"HubSpot has no object type {name!r}. Those this account made: {known}.")
     return _numbers[http][name]
 
 

@@ -252,6 +252,9 @@ def changes(
 ) -> Changes:
     """Ids of the documents that changed or went since `resume`; None begins now.
 
+    Begin before the first full read, then read the ids again by `reread`: what changes meanwhile is not lost,
+    and what is gone by then is removed.
+
     Args:
         database: the account's.
         tables: the stream's contracts.

@@ -59,11 +59,11 @@ def polars_type(kind: Type, scale: int = 2) -> pl.DataType:
     return pl.Decimal(18, scale) if kind == "decimal" else POLARS_TYPES[kind]
 
 
-def parse(values: list[Any], kind: Type, scale: int = 2) -> tuple[pl.Series, dict[int, str]]:
+def parse(values: pl.Series | list[Any], kind: Type, scale: int = 2) -> tuple[pl.Series, dict[int, str]]:
     """A column of decoded JSON values in its contract's type.
 
     Args:
-        values: text, numbers, booleans, None; objects and lists for `json`.
+        values: text, numbers, booleans, None; objects and lists for `json`. A series holds text or null.
         kind: the contract's type.
         scale: decimals of a decimal.
 
@@ -102,7 +102,9 @@ def shape(text: str) -> str:
     return repr(outline + ("…" if len(text) > 24 else ""))
 
 
-def _texts(values: list[Any], kind: Type) -> tuple[pl.Series, dict[int, str]]:
+def _texts(values: pl.Series | list[Any], kind: Type) -> tuple[pl.Series, dict[int, str]]:
+    if kind != "json" and isinstance(values, pl.Series):
+        return values, {}
     if kind != "json":
         try:
             return pl.Series(values, dtype=pl.String, strict=True), {}

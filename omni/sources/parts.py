@@ -7,6 +7,7 @@ killed goes on behind its last whole part.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from hashlib import blake2b
@@ -16,7 +17,7 @@ from typing import Any, Self
 import polars as pl
 
 from omni.files import replacing, write_atomic
-from omni.sources.records import Record, Shield, typed
+from omni.sources.records import Batch, Record, Shield
 from omni.sources.vendor import cursor_column
 from omni.warehouse.contracts import Column, Contract
 from omni.warehouse.staged import REJECTED
@@ -81,14 +82,19 @@ class Parts:
     tally: Tally = field(default_factory=Tally)
     seen: set[bytes] = field(default_factory=set)
     _new: list[bytes] = field(default_factory=list)
+    _batch: Batch | None = None
+    _rejected: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def parent(self) -> str:
         """Name of the parent table."""
         return self.tables[0].table
 
-    def fresh(self, records: list[Record]) -> list[Record]:
-        """The records not seen before. The first reading stands: a later change is the next window's."""
+    def take(self, records: list[Record], rejected: Iterable[dict[str, str]] = ()) -> None:
+        """Take a page's records, those seen before left out, and rows that could not become records.
+
+        The first reading of a record stands: a later change is the next window's.
+        """
         kept = []
         for record in records:
             digest = blake2b(str(record["id"]).encode(errors="replace"), digest_size=DIGEST).digest()
@@ -96,22 +102,30 @@ class Parts:
                 self.seen.add(digest)
                 self._new.append(digest)
                 kept.append(record)
-        return kept
+        if self._batch is None:
+            self._batch = Batch(self.tables, self.shield, notice_new_fields=self.notice_new_fields)
+        self._batch.add(kept)
+        self._rejected += rejected
 
-    def add(
-        self, records: list[Record], rejected: list[dict[str, str]], *, counted: bool, resume: Any
-    ) -> None:
-        """Write one part, then note where to go on.
+    @property
+    def waiting(self) -> int:
+        """Rows taken and not yet written."""
+        return (0 if self._batch is None else len(self._batch)) + len(self._rejected)
+
+    def write(self, *, counted: bool, resume: Any) -> None:
+        """Write what was taken as one part, then note where to go on.
 
         Args:
-            records: fresh ones.
-            rejected: rows that could not become records.
             counted: the vendor counts them, and they may hold changes after the window's end, which are left
                 to the next window.
             resume: where reading goes on behind them; None where it cannot.
         """
+        if self._batch is None:
+            self.take([])
+        assert self._batch is not None
+        batch, self._batch = self._batch.typed(), None
+        rejected, self._rejected = self._rejected, []
         tally = self.tally
-        batch = typed(records, self.tables, self.shield, notice_new_fields=self.notice_new_fields)
         frames = batch.frames
         if counted and (cursor := cursor_column(self.tables[0])):
             frames = self._without_late(frames, cursor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Protocol
@@ -64,51 +65,10 @@ class Typed:
 def typed(
     records: list[Record], tables: list[Contract], shield: Shield, *, notice_new_fields: bool = False
 ) -> Typed:
-    """Type a batch of records.
-
-    A row with a value that does not parse is rejected with its first such column, or treated as the
-    contract's `evolution` says; rows of child tables go with their parent.
-
-    Args:
-        records: top-level objects. Paths of the contracts' columns lead into them.
-        tables: the parent's contract, then those of its nested lists.
-        shield: protects personal columns.
-        notice_new_fields: look for fields of the records that the contract does not declare.
-
-    Raises:
-        SchemaError: a field or value that the contract's `evolution` freezes out.
-    """
-    result = Typed()
-    parent, *children = tables
-    nested = {child.table: _at(records, rows_path(child)) for child in children}
-    no_list = {
-        index: child
-        for child in children
-        for index, rows in enumerate(nested[child.table])
-        if not (rows is None or isinstance(rows, list))
-    }
-    carrying: dict[int, str] = {}
-    if notice_new_fields and parent.evolution.new_fields != "discard":
-        parent, carrying = _with_new_fields(records, parent, children, result)
-    frame, bad = _table(result, records, [], parent, shield)
-    for index, name in carrying.items():
-        bad.setdefault(index, (name, "a field the contract does not declare"))
-    for index, child in no_list.items():
-        bad.setdefault(index, (rows_path(child), "a list was expected"))
-    _put(result, parent, frame, records, [], bad)
-    for child in children:
-        rows: list[Any] = []
-        owners: list[int] = []
-        for index, items in enumerate(nested[child.table]):
-            if isinstance(items, list):
-                rows += items
-                owners += [index] * len(items)
-        above = [records[index] for index in owners]
-        frame, failures = _table(result, rows, above, child, shield)
-        orphan = (child.parent_key or "", "its parent was rejected")
-        failures |= {row: orphan for row, index in enumerate(owners) if index in bad}
-        _put(result, child, frame, rows, above, failures)
-    return result
+    """Type a batch of records at once; see `Batch`."""
+    batch = Batch(tables, shield, notice_new_fields=notice_new_fields)
+    batch.add(records)
+    return batch.typed()
 
 
 def rows_path(child: Contract) -> str:
@@ -133,60 +93,192 @@ def column_name(path: str, taken: Collection[str]) -> str:
     return unique
 
 
-def _with_new_fields(
-    records: list[Record], parent: Contract, children: list[Contract], result: Typed
-) -> tuple[Contract, dict[int, str]]:
-    """The contract with columns for new fields, or the rows that carry one and its name."""
-    known = {(column.path or name).partition(".")[0] for name, column in parent.columns.items()}
-    known |= {rows_path(child).partition(".")[0] for child in children} | {"id"}
-    found: dict[str, int] = {}
-    carrying: dict[int, str] = {}
-    for index, record in enumerate(records):
-        for name in record.keys() - known:
-            if not name.startswith("_") and record[name] is not None:
-                found.setdefault(name, index)
-                carrying.setdefault(index, name)
-    if not found:
-        return parent, {}
-    if parent.evolution.new_fields == "freeze":
-        raise SchemaError(
-            f"{parent.table}: the source sends {', '.join(sorted(found))}, which the contract does not "
-            "declare. Add it to the contract in data/contracts, or let evolution.new_fields allow it."
-        )
-    if parent.evolution.new_fields == "quarantine":
-        return parent, carrying
-    extra: dict[str, Column] = {}
-    for name in sorted(found):
-        column = column_name(name, {*parent.columns, *extra})
-        extra[column] = Column(type="string", optional=True, **{"from": name})
-    result.learned.setdefault(parent.table, {}).update(extra)
-    return parent.with_columns(extra), {}
+@dataclass
+class _Columns:
+    """One table's cells, column by column and page by page; text is kept as a series, which is compact."""
+
+    contract: Contract
+    height: int = 0
+    pages: dict[str, list[pl.Series | list[Any]]] = field(default_factory=dict)
+
+    def add(self, rows: list[Any], above: list[Record]) -> None:
+        """Take a page's rows; `above` are their parent records."""
+        whole = _all_at_once(rows, self.contract)
+        for path in self.paths():
+            cells = whole[path] if path in whole else _cells(rows, above, path)
+            self.put(path, cells)
+        self.height += len(rows)
+
+    def paths(self) -> list[str]:
+        """Where the columns come from; each path once, columns that are never kept left out."""
+        columns = self.contract.columns.items()
+        return list(dict.fromkeys(column.path or name for name, column in columns if _is_kept(column)))
+
+    def put(self, path: str, cells: list[Any]) -> None:
+        """Take one column of a page."""
+        kept: pl.Series | list[Any] = cells
+        if cells and (cells[0] is None or cells[0].__class__ is str):
+            with suppress(TypeError, ValueError, OverflowError):  # some cell is no text
+                kept = pl.Series(cells, dtype=pl.String, strict=True)
+        self.pages.setdefault(path, []).append(kept)
+
+    def joined(self, path: str) -> pl.Series | list[Any]:
+        """A whole column: a series where every cell is text or null."""
+        pages = self.pages.get(path, [])
+        series = [page for page in pages if isinstance(page, pl.Series)]
+        if pages and len(series) == len(pages):
+            return pl.concat(series)
+        return [cell for page in pages for cell in (page.to_list() if isinstance(page, pl.Series) else page)]
+
+    def key(self, index: int) -> str:
+        """A row's key as text, for finding it at the vendor; parts of a key are joined by `|`."""
+        parts = []
+        for name in self.contract.key:
+            column = self.contract.columns[name]
+            cell = self._cell(column.path or name, index) if column.personal is None else None
+            plain = isinstance(cell, (str, int)) and column.personal is None
+            parts.append(str(cell).encode(errors="replace").decode()[:200] if plain else "?")
+        return "|".join(parts)
+
+    def _cell(self, path: str, index: int) -> Any:
+        for page in self.pages[path]:
+            if index < len(page):
+                return page[index]
+            index -= len(page)
+        return None
 
 
-def _table(
-    result: Typed, rows: list[Any], above: list[Record], contract: Contract, shield: Shield
-) -> tuple[pl.DataFrame, dict[int, tuple[str, str]]]:
+class Batch:
+    """Records on their way to typed frames.
+
+    Each page's values are moved into columns at once, while they are in the processor's caches, so that the
+    records themselves can go. A row with a value that does not parse is rejected with its first such column,
+    or treated as the contract's `evolution` says; rows of child tables go with their parent.
+
+    Args:
+        tables: the parent's contract, then those of its nested lists. Paths of their columns lead into the
+            records.
+        shield: protects personal columns.
+        notice_new_fields: look for fields of the records that the contract does not declare.
+    """
+
+    def __init__(self, tables: list[Contract], shield: Shield, *, notice_new_fields: bool = False) -> None:
+        self._shield = shield
+        self._parent = _Columns(tables[0])
+        self._children = [(_Columns(child), rows_path(child), list[int]()) for child in tables[1:]]
+        self._bad: dict[int, tuple[str, str]] = {}
+        self._new = _NewFields(tables) if notice_new_fields else None
+
+    def __len__(self) -> int:
+        return self._parent.height
+
+    def add(self, records: list[Record]) -> None:
+        """Take a page of records.
+
+        Raises:
+            SchemaError: a record has a field that the contract's `evolution` freezes out.
+        """
+        start = len(self)
+        if self._new is not None:
+            self._new.look(records, start)
+        self._parent.add(records, [])
+        for columns, path, owners in self._children:
+            rows: list[Any] = []
+            above: list[Record] = []
+            for index, items in enumerate(_at(records, path)):
+                if isinstance(items, list):
+                    rows += items
+                    above += [records[index]] * len(items)
+                    owners.extend([start + index] * len(items))
+                elif items is not None:
+                    self._bad.setdefault(start + index, (path, "a list was expected"))
+            columns.add(rows, above)
+
+    def typed(self) -> Typed:
+        """The frames, and the rows that are left out.
+
+        Raises:
+            SchemaError: a value that the contract's `evolution` freezes out.
+        """
+        result = Typed()
+        carrying = self._new.settle(self._parent, result) if self._new else {}
+        frame, bad = _table(result, self._parent, self._shield)
+        for index, name in carrying.items():
+            bad.setdefault(index, (name, "a field the contract does not declare"))
+        for index, problem in self._bad.items():
+            bad.setdefault(index, problem)
+        _put(result, self._parent, frame, bad)
+        for columns, _, owners in self._children:
+            frame, failures = _table(result, columns, self._shield)
+            orphan = (columns.contract.parent_key or "", "its parent was rejected")
+            if bad:
+                failures |= {row: orphan for row, index in enumerate(owners) if index in bad}
+            _put(result, columns, frame, failures)
+        return result
+
+
+class _NewFields:
+    """Fields of the parent's records that its contract does not declare, as `evolution.new_fields` says."""
+
+    def __init__(self, tables: list[Contract]) -> None:
+        parent, *children = tables
+        known = {(column.path or name).partition(".")[0] for name, column in parent.columns.items()}
+        self._known = known | {rows_path(child).partition(".")[0] for child in children} | {"id"}
+        self._policy = parent.evolution.new_fields
+        self._found: dict[str, dict[int, Any]] = {}
+        self._carrying: dict[int, str] = {}
+
+    def look(self, records: list[Record], start: int) -> None:
+        """Notice a page's; `start` is the number of records before it."""
+        if self._policy == "discard":
+            return
+        for index, record in enumerate(records, start):
+            for name in record.keys() - self._known:
+                if not name.startswith("_") and record[name] is not None:
+                    self._found.setdefault(name, {})[index] = record[name]
+                    self._carrying.setdefault(index, name)
+
+    def settle(self, parent: _Columns, result: Typed) -> dict[int, str]:
+        """Add their columns to the parent's; returns the rows to reject, with the field of each."""
+        table = parent.contract.table
+        if not self._found or self._policy == "quarantine":
+            return self._carrying
+        if self._policy == "freeze":
+            raise SchemaError(
+                f"{table}: the source sends {', '.join(sorted(self._found))}, which the contract does not "
+                "declare. Add it to the contract in data/contracts, or let evolution.new_fields allow it."
+            )
+        extra: dict[str, Column] = {}
+        for name in sorted(self._found):
+            column = column_name(name, {*parent.contract.columns, *extra})
+            extra[column] = Column(type="string", optional=True, **{"from": name})
+            cells: list[Any] = [None] * parent.height
+            for index, value in self._found[name].items():
+                text = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
+                cells[index] = text
+            parent.put(name, cells)
+        result.learned.setdefault(table, {}).update(extra)
+        parent.contract = parent.contract.with_columns(extra)
+        return {}
+
+
+def _table(result: Typed, table: _Columns, shield: Shield) -> tuple[pl.DataFrame, dict[int, tuple[str, str]]]:
     """All rows, null where a value did not parse, and those rows' first failing column and reason."""
+    contract = table.contract
     columns: dict[str, pl.Series] = {}
     bad: dict[int, tuple[str, str]] = {}
-    learned = result.learned.get(contract.table, {})
-    whole = _all_at_once(rows, contract)
     for name, column in contract.columns.items():
-        protect = column.personal.protect if column.personal else "clear"
-        if protect == "drop":
+        if not _is_kept(column):
             kind = polars_type(column.type, column.decimals)
-            columns[name] = pl.Series(name, [None] * len(rows), dtype=kind)
+            columns[name] = pl.Series(name, [None] * table.height, dtype=kind)
             continue
-        path = column.path or name
-        cells = whole[path] if path in whole else _cells(rows, above, path)
-        if name in learned:
-            cells = [json.dumps(c, ensure_ascii=False) if isinstance(c, (dict, list)) else c for c in cells]
+        cells = table.joined(column.path or name)
         series, problems = parse(cells, column.type, column.decimals)
         if problems and column.nullable and name not in contract.key:
             problems = _misfits(result, columns, contract, name, cells, problems)
-        if protect == "hash":
+        if column.personal and column.personal.protect == "hash":
             series = pl.Series(shield.hasher.digests(series.to_list()), dtype=pl.String)
-        if not column.nullable:
+        if not column.nullable and series.null_count():
             problems |= {
                 index: "no value, but the contract requires one"
                 for index in series.is_null().arg_true().to_list()
@@ -203,13 +295,13 @@ def _misfits(
     columns: dict[str, pl.Series],
     contract: Contract,
     name: str,
-    cells: list[Any],
+    cells: pl.Series | list[Any],
     problems: dict[int, str],
 ) -> dict[int, str]:
     """Treat values that are not of their column's type; returns those that reject their rows."""
     policy = contract.evolution.misfits
     if policy == "freeze":
-        index, reason = next(iter(problems.items()))
+        reason = next(iter(problems.values()))
         raise SchemaError(
             f"{contract.table}.{name}: {len(problems)} values do not fit, the first: {reason}. Change the "
             "contract in data/contracts, or let evolution.misfits allow it."
@@ -219,10 +311,11 @@ def _misfits(
     where = f"{contract.table}.{name}"
     result.discarded[where] = result.discarded.get(where, 0) + len(problems)
     if policy == "evolve":
-        texts = [None] * len(cells)
+        texts: list[str | None] = [None] * len(cells)
         for index in problems:
             cell = cells[index]
-            texts[index] = None if cell is MALFORMED else cell if isinstance(cell, str) else json.dumps(cell)  # type: ignore[call-overload]
+            if cell is not MALFORMED:
+                texts[index] = cell if isinstance(cell, str) else json.dumps(cell)
         kept = f"{name}{TEXT_SUFFIX}"
         columns[kept] = pl.Series(kept, texts, dtype=pl.String)
         result.learned.setdefault(contract.table, {})[kept] = Column(type="string", optional=True)
@@ -281,32 +374,15 @@ def _at(rows: list[Any], path: str) -> list[Any]:
     return cells
 
 
-def _put(
-    result: Typed,
-    contract: Contract,
-    frame: pl.DataFrame,
-    rows: list[Any],
-    above: list[Record],
-    bad: dict[int, tuple[str, str]],
-) -> None:
+def _put(result: Typed, table: _Columns, frame: pl.DataFrame, bad: dict[int, tuple[str, str]]) -> None:
+    contract = table.contract
     if bad:
         where = sorted(bad)
         result.rejected += [
-            {"table": contract.table, "key": _key(rows, above, contract, index)}
+            {"table": contract.table, "key": table.key(index)}
             | dict(zip(("column", "reason"), bad[index], strict=True))
             for index in where
         ]
         keep = pl.repeat(True, frame.height, dtype=pl.Boolean, eager=True).scatter(where, False)
         frame = frame.filter(keep)
     result.frames[contract.table] = frame
-
-
-def _key(rows: list[Any], above: list[Record], contract: Contract, index: int) -> str:
-    """The row's key as text, for finding it at the vendor; parts of a key are joined by `|`."""
-    parts = []
-    for name in contract.key:
-        column = contract.columns[name]
-        cell = _cells(rows[index : index + 1], above[index : index + 1], column.path or name)[0]
-        plain = isinstance(cell, (str, int)) and column.personal is None
-        parts.append(str(cell).encode(errors="replace").decode()[:200] if plain else "?")
-    return "|".join(parts)

@@ -145,14 +145,21 @@ class Api(Declaration):
         return f"OMNI_REST__{self.name.upper()}__"
 
 
-@lru_cache(maxsize=4)
-def _cached(folder: Path) -> dict[str, Api]:
+def load_apis(folder: Path) -> dict[str, Api]:
+    """The APIs declared in a folder, by name.
+
+    Raises:
+        ConfigError: naming file and field of a wrong one.
+    """
     from omni.sources.vendors import NAMES
 
     found = yamlfile.load_folder(folder, Api)
     if taken := sorted(set(found) & set(NAMES)):
         raise ConfigError(f"{folder / taken[0]}.yml: name: {taken[0]!r} is a vendor of our own")
     return found
+
+
+_cached = lru_cache(maxsize=4)(load_apis)
 
 
 def declarations() -> dict[str, Api]:

@@ -99,7 +99,7 @@ class Client:
         return self.described[name]
 
     def classified(self, name: str) -> set[str]:
-        """An object's fields that the org classifies as personal or confidential; none where it does not tell."""
+        """An object's fields the org classifies as personal or confidential; none if it does not tell."""
         if name not in self._classified:
             try:
                 body = self.get("/query", {"q": CLASSIFICATION.format(name)})

@@ -123,15 +123,23 @@ def paths(parent: Contract) -> dict[str, str]:
 
 
 def field_at(client: Client, name: str, path: str) -> dict[str, Any] | None:
-    """The field at a path, along the relationships describe names; None where the path leads nowhere."""
-    *steps, last = path.split(".")
-    for step in steps:
-        fields = client.fields(name).values()
-        link = next((f for f in fields if f.get("relationshipName") == step and f.get("referenceTo")), None)
-        if link is None:
-            return None
-        name = str(link["referenceTo"][0])
-    return client.fields(name).get(last)
+    """The field at a path, along the relationships describe names; None where the path leads nowhere.
+
+    Where a relationship may lead to several objects, it is the first one's that has such a field.
+    """
+    step, _, rest = path.partition(".")
+    fields = client.fields(name)
+    if not rest:
+        return fields.get(path)
+    link = next((f for f in fields.values() if f.get("relationshipName") == step), None)
+    for target in (link or {}).get("referenceTo") or []:
+        try:
+            found = field_at(client, str(target), rest)
+        except SchemaError:  # one of the targets is hidden from our user
+            continue
+        if found is not None:
+            return found
+    return None
 
 
 def selection(client: Client, tables: list[Contract]) -> Selection:

@@ -120,6 +120,10 @@ def _top_level(parent: Contract) -> set[str]:
 def _phases(http: Http, tables: list[Contract], window: Window, resume: Any) -> Iterator[Page]:
     stream = _stream(tables)
     place = Place(**resume) if resume else Place(_first_phase(http, tables, window, stream))
+    if resume and place.phase != "all" and not _events_whole(http, tables, window, stream):
+        raise SourceError(
+            f"{_where(tables)}: the reading to go on with is so old that its events are gone; start anew."
+        )
     if place.phase != "events":
         since = None if place.phase == "all" else window.since
         yield from _created(http, tables, Window(since, window.until), place)
@@ -130,7 +134,7 @@ def _phases(http: Http, tables: list[Contract], window: Window, resume: Any) -> 
 def _first_phase(http: Http, tables: list[Contract], window: Window, stream: Stream) -> str:
     if window.since is None:
         return "all"
-    if not stream.events or window.since >= _events_reach(http, window, _where(tables)):
+    if _events_whole(http, tables, window, stream):
         return "new"
     log.warning(
         "%s: last read at %s, longer ago than Stripe keeps events; reading everything again. Objects deleted "
@@ -141,14 +145,16 @@ def _first_phase(http: Http, tables: list[Contract], window: Window, stream: Str
     return "all"
 
 
-def _events_reach(http: Http, window: Window, where: str) -> datetime:
-    """From when on Stripe still has every event.
+def _events_whole(http: Http, tables: list[Contract], window: Window, stream: Stream) -> bool:
+    """Whether Stripe still has every event of the window, if any are needed.
 
     Its clock is read from its newest event: the window may end long before now.
     """
-    newest = need(http.get("/v1/events", {"limit": "1"}), "data", list, where)
-    now = need(newest[0], "created", int, where) if newest else int(time.time())
-    return max(datetime.fromtimestamp(now, UTC), window.until) - EVENTS_KEPT
+    if not stream.events or window.since is None:
+        return True
+    newest = need(http.get("/v1/events", {"limit": "1"}), "data", list, _where(tables))
+    now = need(newest[0], "created", int, _where(tables)) if newest else int(time.time())
+    return window.since >= max(datetime.fromtimestamp(now, UTC), window.until) - EVENTS_KEPT
 
 
 def _bounds(window: Window) -> dict[str, str]:

@@ -36,6 +36,8 @@ LINEAGE = {"_loaded_at": "TIMESTAMPTZ", "_run_id": "VARCHAR"}
 """Columns every loaded table carries besides its contract's: when and by which run a row was written."""
 
 
+ROW_HASH = "_row_hash"
+"""Column of tables loaded from sources: tells a changed row without reading all of its columns."""
 HISTORY = "__history"
 VALIDITY: dict[str, Type] = {"_valid_from": "timestamp", "_valid_to": "timestamp", "_deleted": "boolean"}
 """Columns of a table of versions: when a version began, when it ended (null: it is the current one), and
@@ -199,7 +201,8 @@ class Contract(Declaration):
 
     def column_types(self) -> dict[str, str]:
         """DuckDB types of the contract's and the lineage columns."""
-        return {name: column.duckdb_type for name, column in self.columns.items()} | LINEAGE
+        own = {name: column.duckdb_type for name, column in self.columns.items()}
+        return own | LINEAGE | ({ROW_HASH: "UBIGINT"} if self.source else {})
 
 
 def load_contracts(folder: Path) -> dict[str, Contract]:

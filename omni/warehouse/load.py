@@ -15,11 +15,14 @@ import duckdb
 
 from omni.warehouse import versions_of_rows
 from omni.warehouse.checks import record_checks, refuse_failed, run_checks
-from omni.warehouse.contracts import Column, Contract, contracts
+from omni.warehouse.contracts import ROW_HASH, Column, Contract, contracts
 from omni.warehouse.database import Warehouse
 from omni.warehouse.dead_letters import keep_rejected, resolve
 from omni.warehouse.staged import Staged
 from omni.warehouse.versions import record_change
+
+PARALLEL_ROWS = 1_000_000
+"""From here on filling an empty table pays for several threads; below, they cost half as much again."""
 
 
 @dataclass(frozen=True)
@@ -135,33 +138,47 @@ def _drop_incoming(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     con.execute(f"DROP {'VIEW' if kind else 'TABLE'} {_incoming(contract.table)}")
 
 
-def _read(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, *, first: bool) -> None:
-    """Make the staged rows a table, the last version of each key kept; a mere view where that is enough."""
-    quoted = ", ".join(
-        "'" + str(staged.folder / n).replace("'", "''") + "'" for n in staged.tables[contract.table]
-    )
+def _read(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract) -> None:
+    """Make the staged rows a relation: of each key the last version, with the hash of its values."""
+    names = [str(staged.folder / name).replace("'", "''") for name in staged.tables[contract.table]]
     incoming, key = _incoming(contract.table), ", ".join(f'"{column}"' for column in contract.key)
-    if not quoted:
+    if not names:
         columns = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in _types(contract).items())
-        con.execute(f"CREATE TEMP TABLE {incoming} AS SELECT {columns} WHERE false")
+        con.execute(
+            f"CREATE TEMP VIEW {incoming} AS SELECT {columns}, NULL::UBIGINT AS {ROW_HASH} WHERE false"
+        )
         return
+    quoted = ", ".join(f"'{name}'" for name in names)
     files = f"read_parquet([{quoted}], union_by_name = true)"
     present = {row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {files}").fetchall()}
     columns = ", ".join(
-        f'{f"{chr(34)}{name}{chr(34)}" if name in present else "NULL"}::{kind} AS "{name}"'
+        f'"{name}"::{kind} AS "{name}"' if name in present else f'NULL::{kind} AS "{name}"'
         for name, kind in _types(contract).items()
     )
     row = con.execute(f"SELECT count(*), count(DISTINCT ({key})) FROM {files}").fetchone()
     assert row is not None
-    if row[0] == row[1]:
-        kind = "VIEW" if first else "TABLE"
-        con.execute(f"CREATE TEMP {kind} {incoming} AS SELECT {columns} FROM {files}")
-        return
-    con.execute(
-        f"CREATE TEMP TABLE {incoming} AS SELECT {columns} FROM "
-        f"(SELECT *, row_number() OVER () AS arrival FROM {files}) "
-        f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY arrival DESC) = 1"
-    )
+    typed = f"SELECT {columns} FROM {files}"
+    kind = "VIEW"
+    if row[0] != row[1]:
+        kind = "TABLE"
+        typed = (
+            f"SELECT {columns} FROM (SELECT *, row_number() OVER () AS arrival FROM {files}) "
+            f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY arrival DESC) = 1"
+        )
+    con.execute(f"CREATE TEMP {kind} {incoming} AS SELECT *, {_row_hash(contract)} FROM ({typed})")
+
+
+def _row_hash(contract: Contract) -> str:
+    """A hash of a row's values; a column that was learnt from the source counts only where it has a value."""
+    declared = contracts()[contract.table].columns
+    whole = f"hash(row({', '.join(_quoted(declared))}))"
+    for name in contract.columns.keys() - declared.keys():
+        whole = f'xor({whole}, CASE WHEN "{name}" IS NULL THEN 0 ELSE hash(row(\'{name}\', "{name}")) END)'
+    return f"{whole} AS {ROW_HASH}"
+
+
+def _quoted(names: Iterable[str]) -> list[str]:
+    return [f'"{name}"' for name in names]
 
 
 def _asked(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
@@ -177,20 +194,14 @@ def _types(contract: Contract) -> dict[str, str]:
 def _merge(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, timezone: str) -> Loaded:
     table, incoming = contract.table, _incoming(contract.table)
     first = con.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
-    _read(con, staged, contract, first=first)
+    _read(con, staged, contract)
     resolve(con, staged, contract, incoming)
     if first:
         return _first_load(con, staged, contract, timezone)
     same_key = " AND ".join(f'old."{column}" = new."{column}"' for column in contract.key)
-    differs = " OR ".join(
-        f'old."{column}" IS DISTINCT FROM new."{column}"'
-        for column in contract.columns
-        if column not in contract.key
-    )
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE changed AS SELECT new.* FROM {incoming} new "
-        f"LEFT JOIN {table} old ON {same_key} "
-        f'WHERE old."{contract.key[0]}" IS NULL {f"OR {differs}" if differs else ""}'
+        f"LEFT JOIN {table} old ON {same_key} WHERE old.{ROW_HASH} IS DISTINCT FROM new.{ROW_HASH}"
     )
     gone = _gone(table)
     con.execute(f"CREATE OR REPLACE TEMP TABLE {gone} AS {_gone_sql(staged, contract, same_key)}")
@@ -213,11 +224,14 @@ def _first_load(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contra
     table, incoming = contract.table, _incoming(contract.table)
     key = ", ".join(f'old."{column}"' for column in contract.key)
     con.execute(f"CREATE OR REPLACE TEMP TABLE {_gone(table)} AS SELECT {key} FROM {table} old WHERE false")
+    if staged.rows[table] < PARALLEL_ROWS:
+        con.execute("SET threads = 1")
     inserted = _count(
         con,
         f"INSERT INTO {table} BY NAME SELECT *, now() AS _loaded_at, '{staged.run_id}' AS _run_id "
         f"FROM {incoming}",
     )
+    con.execute("RESET threads")
     result = Loaded(table, staged.rows[table], inserted, 0, 0)
     if contract.history:
         versions_of_rows.append(con, contract, incoming, _gone(table), staged.run_id)
@@ -242,26 +256,23 @@ def _gone_sql(staged: Staged, contract: Contract, same_key: str) -> str:
     """
     key = ", ".join(f'old."{column}"' for column in contract.key)
     owner = contract.parent_key or contract.key[0]
-    rejected = "SELECT 1 FROM rejected r WHERE r.table_name ="
-    absent = (
-        f"NOT EXISTS (SELECT 1 FROM {_incoming(contract.table)} new WHERE {same_key}) "
-        f"AND NOT EXISTS ({rejected} '{contract.table}' AND r.record_key = concat_ws('|', {key})) "
-        f"AND NOT EXISTS ({rejected} '{contract.parent or contract.table}' "
-        f'AND r.record_key = old."{owner}")'
-    )
+    absent = f"NOT EXISTS (SELECT 1 FROM {_incoming(contract.table)} new WHERE {same_key})"
+    if staged.rejected:
+        rejected = "SELECT 1 FROM rejected r WHERE r.table_name ="
+        absent += (
+            f" AND NOT EXISTS ({rejected} '{contract.table}' AND r.record_key = concat_ws('|', {key})) "
+            f"AND NOT EXISTS ({rejected} '{contract.parent or contract.table}' "
+            f'AND r.record_key = old."{owner}")'
+        )
     if contract.parent is not None:
-        parent = contracts()[contract.parent]
-        of_parent = f'parent."{parent.key[0]}" = old."{contract.parent_key}"'
-        orphan = (
-            f"OR NOT EXISTS (SELECT 1 FROM {parent.table} parent WHERE {of_parent})"
-            if _is_full(staged)
-            else ""
-        )
-        return (
-            f"SELECT {key} FROM {contract.table} old WHERE {absent} AND ("
-            f"EXISTS (SELECT 1 FROM {_incoming(contract.parent)} parent WHERE {of_parent}) OR "
-            f"EXISTS (SELECT 1 FROM {_gone(contract.parent)} parent WHERE {of_parent}) {orphan})"
-        )
+        parent, parent_key = contract.parent, contracts()[contract.parent].key[0]
+        kept = f'SELECT "{parent_key}" FROM'
+        here = f"{kept} {_incoming(parent)} UNION ALL {kept} {_gone(parent)}"
+        touched = f'old."{owner}" IN ({here})'
+        if _is_full(staged):
+            # A parent that is neither here nor gone was left alone, and so are its children.
+            touched = f'old."{owner}" NOT IN ({kept} {parent} EXCEPT ({here}))'
+        return f"SELECT {key} FROM {contract.table} old WHERE {absent} AND {touched}"
     if staged.asked is not None:
         return f'SELECT {key} FROM {contract.table} old WHERE {absent} AND old."{owner}" IN (FROM asked)'
     if not _is_full(staged):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr, ValidationError
 
 from blocks.stripe import Stripe
@@ -29,14 +30,13 @@ def test_what_is_no_account_is_refused(account: str) -> None:
 
 
 def test_settings_name_the_account_too(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "saved", lambda *_: None)
     monkeypatch.setenv("OMNI_STRIPE__BASE_URL", "https://api.example.com")
     monkeypatch.setenv("OMNI_STRIPE__TOKEN", TOKEN)
     monkeypatch.setenv("OMNI_STRIPE__ACCOUNT", "acct_1A")
     monkeypatch.setenv("OMNI_STRIPE__REQUESTS_PER_10S", "250")
     settings.cache_clear()
     tenant = Tenant(tenant="real", title="R", timezone="UTC", currency="EUR", sources={"stripe": ["charges"]})
-    with connections.connected(tenant):
+    with temporary_settings({PREFECT_API_URL: None}), connections.connected(tenant):
         opened = connections.connection("real", "stripe")
     assert opened.token.get_secret_value() == TOKEN
     assert (dict(opened.options), opened.requests_per_10s) == ({"account": "acct_1A"}, 250)

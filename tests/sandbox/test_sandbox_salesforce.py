@@ -252,6 +252,11 @@ def test_tokens_by_client_credentials_refresh_and_code(client: TestClient) -> No
     given = token(client, form | {"code_verifier": "verifier"}).json()
     renewed = token(client, {"grant_type": "refresh_token", "refresh_token": given["refresh_token"], **own})
     assert renewed.json()["access_token"] != given["access_token"]
+    ended = {"token": given["refresh_token"]}
+    assert client.post("/services/oauth2/revoke", data=ended).status_code == 200
+    assert client.post("/services/oauth2/revoke", data=ended).status_code == 400
+    again = token(client, {"grant_type": "refresh_token", "refresh_token": given["refresh_token"], **own})
+    assert again.json()["error"] == "invalid_grant"
 
 
 def test_a_jwt_needs_the_registered_key_an_audience_a_user_and_time(client: TestClient) -> None:

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from omni.errors import ConfigError, SchemaError, SourceError, TransientError
 from omni.sources.connection import Connection
 from omni.sources.files import VENDOR
-from omni.sources.files_read import comma_number, zoned
+from omni.sources.files_format import comma_number, zoned
 from omni.sources.vendor import Window
 from omni.warehouse.contracts import Column, Contract, Source
 

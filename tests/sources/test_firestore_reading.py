@@ -144,7 +144,6 @@ def test_many_of_one_moment_come_once_and_go_on_behind_any_page(connection, wind
 def test_every_type_arrives_as_json_has_it(connection):
     with opened(connection) as database:
         reference = database.library.collection("people").document("ann")
-    lines = [{"at": START}]
     put(
         connection,
         "orders",

@@ -16,6 +16,8 @@ from omni.sandbox import sales_org
 from omni.sandbox.process import running
 from omni.sources.connection import Connection
 from omni.sources.extract import extract, reread, tables
+from omni.warehouse.database import open_warehouse
+from omni.warehouse.load import cursor_of, load
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +97,36 @@ def test_single_records_are_read_again(start, calm, home, tenant, tmp_path) -> N
         tenant, "salesforce", "Account", connection, ids, run_id="again", folder=tmp_path / "again"
     )
     assert frame(staged)["id"].to_list() == ids
+
+
+def test_changes_and_deletions_reach_the_warehouse(start, tenant) -> None:
+    with running("demo") as sandbox, open_warehouse(tenant) as warehouse:
+        headers = {"Authorization": f"Bearer {sandbox.token}"}
+        accounts = f"{sandbox.url}/services/data/v68.0/sobjects/Account"
+        loaded = datetime.now(UTC)
+        load(warehouse, start(sandbox, "Account", until=loaded))
+        with warehouse.cursor() as con:
+            assert cursor_of(con, "salesforce", "Account") == loaded.replace(
+                microsecond=loaded.microsecond // 1000 * 1000
+            )
+            first, second = con.execute(
+                "SELECT id FROM raw.salesforce__accounts ORDER BY id LIMIT 2"
+            ).fetchall()
+        httpx.patch(f"{accounts}/{first[0]}", json={"Name": "Renamed"}, headers=headers).raise_for_status()
+        httpx.delete(f"{accounts}/{second[0]}", headers=headers).raise_for_status()
+        made = httpx.post(accounts, json={"Name": "New"}, headers=headers).json()["id"]
+        later = start(sandbox, "Account", name="later", since=loaded, run_id="run-2")
+        assert later.source_rows == 3
+        load(warehouse, later)
+        with warehouse.cursor() as con:
+            found = con.execute(
+                "SELECT id, name, is_deleted FROM raw.salesforce__accounts WHERE _run_id = 'run-2'"
+            ).fetchall()
+            total = con.execute("SELECT count(*) FROM raw.salesforce__accounts").fetchone()
+    assert {row[0] for row in found} == {first[0], second[0], made}
+    assert {row[1:] for row in found if row[0] != second[0]} == {("Renamed", False), ("New", False)}
+    assert [row[2] for row in found if row[0] == second[0]] == [True]
+    assert total == (201,)
 
 
 @pytest.fixture(scope="module")

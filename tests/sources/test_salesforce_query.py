@@ -16,7 +16,8 @@ from omni.sandbox.salesforce_soql import parse, run
 from omni.sources.extract import tables
 from omni.sources.parse import moment
 from omni.sources.salesforce_bulk import rows_in
-from omni.sources.salesforce_query import Selection, checked_id, literal, paths
+from omni.sources.salesforce_calls import opened
+from omni.sources.salesforce_query import Selection, checked_id, field_at, literal, paths
 from omni.sources.vendor import Window
 from omni.warehouse.contracts import Column
 
@@ -81,6 +82,29 @@ def test_paths_that_are_no_names_are_refused(path) -> None:
 def test_a_record_without_a_time_cannot_be_a_place(value) -> None:
     with pytest.raises(SourceError, match="SystemModstamp"):
         CHOSEN.place({"id": record_id("001", 1), "SystemModstamp": value})
+
+
+def test_a_relationship_to_several_objects_takes_the_first_that_has_the_field(
+    serve, answering, connect
+) -> None:
+    objects = {
+        "Task": [{"name": "WhoId", "relationshipName": "Who", "referenceTo": ["Hidden", "Contact", "Lead"]}],
+        "Contact": [{"name": "Name", "type": "string"}],
+        "Lead": [{"name": "Rating", "type": "picklist"}, {"name": "Name", "type": "other"}],
+    }
+
+    def answer(asked):
+        name = asked.path.split("/")[-2]
+        if name not in objects:
+            return answering([{"errorCode": "NOT_FOUND", "message": "none"}], 404)
+        return answering({"fields": objects[name]})
+
+    with opened(connect("salesforce", serve(answer).url)) as client:
+        assert field_at(client, "Task", "Who.Rating")["type"] == "picklist"
+        assert field_at(client, "Task", "Who.Name")["type"] == "string"
+        assert field_at(client, "Task", "Who.Nothing") is None
+        assert field_at(client, "Task", "Owner.Name") is None
+        assert field_at(client, "Task", "WhoId.Name") is None
 
 
 cells = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

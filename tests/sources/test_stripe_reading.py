@@ -390,6 +390,17 @@ def test_reading_goes_on_behind_every_page(shelf, pages):
             assert ids(whole[place + 1 :]) == list(rest)
 
 
+def test_a_reading_is_not_gone_on_with_when_its_events_are_gone(shelf, pages):
+    since, until = DAY + timedelta(days=1), DAY + timedelta(days=2)
+    shelf.add("charges", *(charge(n, AT + 86_400 + n) for n in range(150)))
+    shelf.tell("charge.updated", AT + 86_400 * 2, charge(1))
+    place = next(pages(since=since, until=until)).resume
+    assert len(ids(pages(since=since, until=until, resume=place))) == 50
+    shelf.tell("charge.updated", AT + 86_400 * 32, charge(1))
+    with pytest.raises(SourceError, match="events are gone"):
+        next(pages(since=since, until=until, resume=place))
+
+
 @pytest.mark.parametrize("kind", ["customer", "charge"])
 def test_records_are_read_again_by_id(shelf, run, connect, home, tenant, tmp_path, kind):
     make, stream = (customer, "customers") if kind == "customer" else (charge, "charges")
