@@ -127,7 +127,7 @@ class Company:
     documents: Path | None
     truth: Truth = field(default_factory=Truth)
     owners: tuple[Node, ...] = field(default=(), repr=False)
-    org: Callable[[], Org] | None = field(default=None, repr=False)
+    org: Callable[[], Org] | None = field(default=None, repr=False, compare=False)
 
 
 @lru_cache(maxsize=65_536)

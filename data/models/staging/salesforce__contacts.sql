@@ -12,7 +12,7 @@ SELECT
     lower(nullif(trim(title), '')) AS title,
     upper(nullif(trim(country), '')) AS country,
     lower(nullif(trim(lead_source), '')) AS lead_source,
-    email_opt_out,
+    mailing_opt_out,
     owner_id AS owner_user_id,
     created_at,
     updated_at,
