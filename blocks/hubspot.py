@@ -31,7 +31,13 @@ class HubSpot(Block):
     base_url: str = Field(
         "https://api.hubapi.com", pattern=r"^https?://", description="Base URL of the CRM API."
     )
-    token: SecretStr = Field(..., description="Access token of a private app with the CRM read scopes.")
+    token: SecretStr = Field(
+        ...,
+        description=(
+            "Access token of a private app with the CRM read scopes; write-backs also need the write scopes of "
+            "the objects they change, such as crm.objects.contacts.write."
+        ),
+    )
     requests_per_10s: int = Field(190, ge=1, description="Requests the account allows in ten seconds.")
     searches_per_second: int = Field(5, ge=1, description="Requests a second the search endpoint allows.")
     timeout: float = Field(30.0, gt=0, le=600, description="Seconds one request may take.")

@@ -1,15 +1,45 @@
-"""Saved blocks by tenant."""
+"""The project's block types, the one of a vendor, and saved blocks by tenant."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import importlib
+import pkgutil
+from types import ModuleType
+from typing import Any, TypeVar
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
+import blocks
+
 B = TypeVar("B", bound=Block)
+
+ELSEWHERE = {"files": "drop_folder"}
+"""Vendors whose block is not in the module of their own name."""
+
+
+def block_types() -> list[type[Block]]:
+    """Every block type of the project, by the name of its module."""
+    names = sorted(module.name for module in pkgutil.iter_modules(blocks.__path__))
+    return [found for name in names for found in _defined(importlib.import_module(f"blocks.{name}"))]
+
+
+def account_block(vendor: str) -> type[Any] | None:
+    """The block type that holds a vendor's account, defined in `blocks/<vendor>.py`; None without one."""
+    name = ELSEWHERE.get(vendor, vendor)
+    if name not in {module.name for module in pkgutil.iter_modules(blocks.__path__)}:
+        return None
+    return next(iter(_defined(importlib.import_module(f"blocks.{name}"))), None)
+
+
+def _defined(module: ModuleType) -> list[type[Block]]:
+    return [
+        found
+        for found in vars(module).values()
+        if isinstance(found, type) and issubclass(found, Block) and found.__module__ == module.__name__
+    ]
 
 
 def saved(block_class: type[B], tenant: str) -> B | None:

@@ -35,6 +35,9 @@ class MongoDB(Block):
     )
     username: str | None = Field(None, description="User, if the server asks for one.")
     token: SecretStr = Field(SecretStr(""), description="The user's password.")
+    change_stream: bool = Field(
+        False, description="Follow a replica set's changes, so that deletions arrive with each run."
+    )
     timeout: float = Field(30.0, gt=0, le=600, description="Seconds the server may take to answer.")
 
     def connection(self) -> Connection:
@@ -42,4 +45,6 @@ class MongoDB(Block):
         from omni.sources.connection import Connection
 
         options = {"username": self.username} if self.username else {}
+        if self.change_stream:
+            options["change_stream"] = "true"
         return Connection("mongodb", self.base_url, self.token, timeout=self.timeout, options=options)

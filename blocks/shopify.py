@@ -33,11 +33,29 @@ class Shopify(Block):
     )
     token: SecretStr = Field(..., description="Admin API access token with the read scopes.")
     timeout: float = Field(30.0, gt=0, le=600, description="Seconds one request may take.")
+    bulk_above: int | None = Field(
+        None, ge=0, description="Records above which a first load runs as a bulk operation."
+    )
+    bulk_poll: float | None = Field(
+        None, gt=0, le=60, description="Seconds until a bulk operation is first asked about."
+    )
+    bulk_patience: float | None = Field(
+        None, gt=0, description="Seconds a bulk operation may take before it is cancelled."
+    )
 
     def connection(self) -> Connection:
         """What the Shopify source needs to read this shop."""
         from omni.sources.connection import Connection
 
+        given = {
+            "bulk_above": self.bulk_above,
+            "bulk_poll": self.bulk_poll,
+            "bulk_patience": self.bulk_patience,
+        }
         return Connection(
-            vendor="shopify", base_url=self.base_url.rstrip("/"), token=self.token, timeout=self.timeout
+            vendor="shopify",
+            base_url=self.base_url.rstrip("/"),
+            token=self.token,
+            timeout=self.timeout,
+            options={name: str(value) for name, value in given.items() if value is not None},
         )

@@ -76,17 +76,9 @@ def make_pool(client: SyncPrefectClient, name: str) -> str:
 
 def register_blocks() -> list[str]:
     """Register the project's block types; returns their names."""
-    from blocks.drop_folder import DropFolder
-    from blocks.firestore import Firestore
-    from blocks.hubspot import HubSpot
-    from blocks.mongodb import MongoDB
-    from blocks.registry import ModelRegistry
-    from blocks.rest_api import RestApi
-    from blocks.shopify import Shopify
-    from blocks.stripe import Stripe
-    from blocks.warehouse import Warehouse
+    from blocks.lookup import block_types
 
-    classes = (DropFolder, Firestore, HubSpot, ModelRegistry, MongoDB, RestApi, Shopify, Stripe, Warehouse)
+    classes = block_types()
     for block_class in classes:
         block_class.register_type_and_schema()
     return [block_class.get_block_type_name() for block_class in classes]

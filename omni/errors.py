@@ -41,6 +41,10 @@ class SourceError(TerminalError):
     """A source answered with something that cannot be used."""
 
 
+class HistoryLost(SourceError):
+    """A source no longer knows its changes since we last asked; only reading it whole finds them."""
+
+
 class SchemaError(TerminalError):
     """Data disagree with their contract: a missing column, a changed type."""
 

@@ -18,6 +18,14 @@ from omni.errors import ConfigError
 PROJECT = Path(__file__).resolve().parent.parent
 
 
+class VendorSettings(BaseModel):
+    """How to reach a vendor that has no settings of its own, when no saved block of the tenant's exists."""
+
+    base_url: AnyHttpUrl | None = Field(None, description="API base", examples=["https://api.example.com"])
+    token: SecretStr | None = Field(None, description="access token", examples=["<token>"])
+    requests_per_10s: int = Field(190, ge=1, description="requests we send at most", examples=[190])
+
+
 class HubSpotSettings(BaseModel):
     """How to reach a HubSpot account when no saved block of the tenant's name exists."""
 
@@ -112,6 +120,9 @@ class MongoSettings(BaseModel):
     )
     username: str | None = Field(None, description="user", examples=["omni"])
     token: SecretStr | None = Field(None, description="the user's password", examples=["<password>"])
+    change_stream: bool = Field(
+        False, description="follow a replica set's changes, so that deletions arrive", examples=["true"]
+    )
 
 
 class FirestoreSettings(BaseModel):
@@ -225,6 +236,7 @@ class Settings(BaseSettings):
     stripe: StripeSettings = StripeSettings()
     files: FilesSettings = FilesSettings()
     rest: dict[str, RestSettings] = {}
+    vendors: dict[str, VendorSettings] = {}
     mongodb: MongoSettings = MongoSettings()
     firestore: FirestoreSettings = FirestoreSettings()
     webhooks: WebhookSettings = WebhookSettings()
@@ -232,6 +244,12 @@ class Settings(BaseSettings):
     def tenant_home(self, tenant: str) -> Path:
         """Folder of everything that belongs to one tenant."""
         return self.home / "tenants" / tenant
+
+
+def variables_of(vendor: str) -> str:
+    """How the names of a vendor's variables begin, for example `OMNI_HUBSPOT__`."""
+    group = "" if vendor in Settings.model_fields else "VENDORS__"
+    return f"OMNI_{group}{vendor.upper()}__"
 
 
 def _example(error_location: tuple[int | str, ...]) -> str:

@@ -10,41 +10,21 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
-from typing import Any
 
 from pydantic import SecretStr
 
-from blocks.drop_folder import DropFolder
-from blocks.firestore import Firestore
-from blocks.hubspot import HubSpot
-from blocks.lookup import saved
-from blocks.mongodb import MongoDB
+from blocks.lookup import account_block, saved
 from blocks.rest_api import RestApi
-from blocks.salesforce import Salesforce
-from blocks.shopify import Shopify
-from blocks.stripe import Stripe
 from omni import tenancy
 from omni.errors import ConfigError
 from omni.sandbox.process import running as sandbox_running
 from omni.sandbox.process import searches_for
-from omni.settings import settings
+from omni.settings import VendorSettings, settings, variables_of
 from omni.sources import rest
 from omni.sources.connection import Connection
-from omni.sources.extract import vendor_named
 from omni.sources.oauth_store import stored_connection
+from omni.sources.vendors import NAMES, vendor_named
 from omni.tenancy import Tenant
-
-BLOCKS: dict[str, Any] = {
-    "hubspot": HubSpot,
-    "shopify": Shopify,
-    "salesforce": Salesforce,
-    "stripe": Stripe,
-    "files": DropFolder,
-    "mongodb": MongoDB,
-    "firestore": Firestore,
-}
-OWN_SETTINGS = ("files", "mongodb", "firestore")
-"""Vendors whose modules make the connection from the settings themselves; so do declared REST APIs."""
 
 SANDBOX_PER_10S = 5_000
 """The sandbox stands in for an account without a rate limit worth waiting for."""
@@ -59,23 +39,30 @@ def _configured(tenant: Tenant, vendor: str) -> Connection | None:
         # A tenant may have several, so a block is saved under "<tenant>-<vendor>".
         declared = saved(RestApi, f"{tenant.tenant}-{vendor}")
         return declared.connection(vendor) if declared else rest.configured(tenant, vendor)
-    if vendor not in BLOCKS:
-        raise ConfigError(
-            f"Tenant {tenant.tenant!r} names unknown vendor {vendor!r}; known: {', '.join(BLOCKS)}"
-        )
-    if (block := saved(BLOCKS[vendor], tenant.tenant)) is not None:
+    account = account_block(vendor) if vendor in NAMES else None
+    if account is None:
+        known = ", ".join([*filter(account_block, NAMES), *rest.declarations()])
+        raise ConfigError(f"Tenant {tenant.tenant!r} names unknown vendor {vendor!r}; known: {known}")
+    if (block := saved(account, tenant.tenant)) is not None:
         connection: Connection = block.connection()
         return connection
     if (stored := stored_connection(tenant.tenant, vendor)) is not None:
         return stored
-    if vendor in OWN_SETTINGS:
-        own: Connection | None = importlib.import_module(f"omni.sources.{vendor}").configured(tenant)
+    # A vendor that needs more than address, token and limits makes the connection from its settings itself.
+    module = importlib.import_module(f"omni.sources.{vendor}")
+    if hasattr(module, "configured"):
+        own: Connection | None = module.configured(tenant)
         return own
-    configured = getattr(settings(), vendor)
+    return _from_settings(tenant, vendor)
+
+
+def _from_settings(tenant: Tenant, vendor: str) -> Connection | None:
+    configured = getattr(settings(), vendor, settings().vendors.get(vendor, VendorSettings()))
     if tenant.company is not None or configured.base_url is None:
         return None
     if configured.token is None:
-        raise ConfigError(f"OMNI_{vendor.upper()}__TOKEN is not set, but OMNI_{vendor.upper()}__BASE_URL is")
+        prefix = variables_of(vendor)
+        raise ConfigError(f"{prefix}TOKEN is not set, but {prefix}BASE_URL is")
     limits = configured.model_dump(exclude={"base_url", "token", "webhook_secret", "account"})
     account = getattr(configured, "account", None)
     options = {"account": account} if account else {}
@@ -94,7 +81,7 @@ def connected(tenant: Tenant) -> Iterator[None]:
     found = {vendor: _configured(tenant, vendor) for vendor in tenant.sources}
     missing = [vendor for vendor, connection in found.items() if connection is None]
     if missing and tenant.company is None:
-        prefix = f"OMNI_{missing[0].upper()}__"
+        prefix = variables_of(missing[0])
         raise ConfigError(
             f"Tenant {tenant.tenant!r} has no connection to {', '.join(missing)}. Run `omni connect`, save a "
             f"block named {tenant.tenant!r}, or set {prefix}BASE_URL and {prefix}TOKEN."

@@ -12,11 +12,13 @@ from typing import Any
 from omni import tenancy
 from omni.errors import ConfigError
 from omni.sources.extract import Plan, extract, plan, reread, tables, window_end
+from omni.sources.following import follow
+from omni.sources.vendors import vendor_named
 from omni.telemetry import Progress, emit
 from omni.tenancy import Tenant
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.dead_letters import waiting
-from omni.warehouse.load import already_loaded, cursor_of, load
+from omni.warehouse.load import already_loaded, cursor_of, load, token_of
 from omni.warehouse.staged import Staged
 from tasks.connections import connection, now
 from tasks.policy import Handle, step
@@ -119,6 +121,10 @@ def _left_behind(folder: Path) -> Staged | None:
 @step(STAGE, "load {vendor} {stream}")
 def load_stream(tenant: str, vendor: str, stream: str, handle: Handle) -> Handle:
     """Merge a staged folder, then remove it."""
+    return _loaded(tenant, vendor, stream, handle)
+
+
+def _loaded(tenant: str, vendor: str, stream: str, handle: Handle) -> Handle:
     staged = Staged.load(Path(handle["folder"]))
     with open_warehouse(tenancy.get(tenant)) as warehouse:
         loaded = load(warehouse, staged)
@@ -137,11 +143,48 @@ def load_stream(tenant: str, vendor: str, stream: str, handle: Handle) -> Handle
     }
 
 
+@step(STAGE, "follow {vendor} {stream}", retries=2)
+def follow_changes(tenant: str, vendor: str, stream: str, run_id: str) -> Handle:
+    """Read again what the vendor's record of changes names since the last load, deletions included."""
+    owner, label = tenancy.get(tenant), f"follow {vendor} {stream}"
+    with open_warehouse(owner) as warehouse, warehouse.cursor() as con:
+        token = token_of(con, vendor, stream)
+    staged = follow(
+        owner,
+        vendor,
+        stream,
+        connection(tenant, vendor),
+        token,
+        until=window_end(vendor, now(owner, vendor)),
+        run_id=run_id,
+        folder=owner.home / "staged" / f"{vendor}-{stream}-changes",
+        progress=lambda rows: emit(Progress(STAGE, label, "running", rows=rows)),
+    )
+    return {"folder": str(staged.folder), "read": sum(staged.rows.values()), "rejected": staged.rejected}
+
+
+@step(STAGE, "load {vendor} {stream} changes")
+def load_changes(tenant: str, vendor: str, stream: str, handle: Handle) -> Handle:
+    """Merge what was read again, with the place to go on from."""
+    return _loaded(tenant, vendor, stream, handle)
+
+
+def _followed(run: Run, vendor: str, stream: str, loaded: Step) -> Step:
+    """Submit the following of a stream's changes behind the load of its window."""
+    names, tenant = f"{vendor} {stream}", run.tenant.tenant
+    told = run.submit(
+        STAGE, follow_changes, f"follow {names}", tenant, vendor, stream, run.run_id, after=[loaded]
+    )
+    return run.submit(
+        STAGE, load_changes, f"load {names} changes", tenant, vendor, stream, told, after=[told]
+    )
+
+
 def ingest(run: Run, selection: Selection | None = None) -> dict[tuple[str, str], Step]:
     """Submit the reading and loading of the tenant's streams.
 
     Returns:
-        The loading step of each (vendor, stream).
+        The last loading step of each (vendor, stream).
 
     Raises:
         ConfigError: the selection names no stream or no moment.
@@ -171,6 +214,9 @@ def ingest(run: Run, selection: Selection | None = None) -> dict[tuple[str, str]
             read,
             after=[read],
         )
+        follows = vendor_named(vendor).followed(connection(run.tenant.tenant, vendor))
+        if follows and not chosen.is_backfill:
+            loads[vendor, stream] = _followed(run, vendor, stream, loads[vendor, stream])
     return loads
 
 

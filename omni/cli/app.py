@@ -322,7 +322,7 @@ def serve_sandbox(
     seed: Annotated[int, typer.Option(help="Seed of the faults.")] = 0,
     until: Annotated[str | None, typer.Option(help="Last day to show, e.g. 2026-06-30.")] = None,
 ) -> None:
-    """Serve a company's HubSpot and Shopify on this machine until interrupted."""
+    """Serve a company's vendors on this machine until interrupted."""
     with clear_errors():
         from omni.cli.inspect import serve
 

@@ -205,7 +205,7 @@ def _condition(declared: WriteBack) -> str:
     from sqlglot.errors import SqlglotError
 
     try:
-        return condition(declared.where, dialect="duckdb").sql(dialect="duckdb", comments=False)
+        return condition(declared.where or "true", dialect="duckdb").sql(dialect="duckdb", comments=False)
     except SqlglotError:
         raise ConfigError(
             f"write-back {declared.name}: where is no SQL condition: {declared.where}"

@@ -121,7 +121,7 @@ def _created(objects: Objects, values: Values) -> CrmRecord:
             raise problem(409, f"{objects.name} already exists. Existing ID: {key}", "CONFLICT")
     now = _now()
     key = str(max((int(k) for k in (*objects.by_id, *objects.merged)), default=0) + 1)
-    standard = {
+    standard: dict[str, str | None] = {
         "hs_object_id": key,
         "createdate": crm_time(now),
         modified_property(objects.name): crm_time(now),

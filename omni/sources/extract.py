@@ -118,7 +118,8 @@ def extract(
     start = None if since is None else _floor(since, chosen)
     end = _floor(until, chosen)
     window = Window(start, end if start is None else max(start, end))
-    reading = Reading(tenant, chosen, stream, folder, window, run_id, moves_cursor)
+    follow = chosen.followed(connection) and start is None and moves_cursor
+    reading = Reading(tenant, chosen, stream, folder, window, run_id, moves_cursor, follow)
     return reading.run(connection, progress)
 
 
@@ -189,7 +190,11 @@ def plan(
 
 @dataclass(frozen=True)
 class Reading:
-    """One window of one stream on its way into a folder; attributes as `extract` takes them."""
+    """One window of one stream on its way into a folder; attributes as `extract` takes them.
+
+    `follow`: note before reading where the vendor's record of changes stands, so that it can be asked on from
+    there (`omni.sources.following`).
+    """
 
     tenant: Tenant
     vendor: Vendor[Any]
@@ -198,6 +203,7 @@ class Reading:
     window: Window
     run_id: str
     moves_cursor: bool
+    follow: bool = False
 
     def run(self, connection: Connection, progress: Progress | None = None) -> Staged:
         """Read it, or take up what is there; see `extract`."""
@@ -302,6 +308,7 @@ class Reading:
             asked=asked,
             moves_cursor=self.moves_cursor,
             columns=tally.learned,
+            token=tally.token,
         ).save()
         (self.folder / PROGRESS).unlink(missing_ok=True)
         return staged
@@ -338,6 +345,8 @@ def _read(reading: Reading, client: Any, parts: Parts, progress: Progress | None
         log.warning("%s", notice)
     _learn(reading, client, parts)
     if not parts.tally.parts:
+        if reading.follow and vendor.changes:
+            parts.tally.token = vendor.changes(client, parts.tables, None).resume
         parts.tally.expected = vendor.count(client, parts.tables, window)
     heading = reading.heading() | {"until": parts.until.isoformat()}
     pages = vendor.read(client, parts.tables, window, parts.tally.resume)

@@ -54,10 +54,10 @@ class Database:
     timeout: float
 
 
-def configured(tenant: Tenant) -> Connection | None:
+def configured(_tenant: Tenant) -> Connection | None:
     """A tenant's database by the settings; None where they name none."""
     chosen = settings().firestore
-    if chosen.base_url is None or tenant.company is not None:
+    if chosen.base_url is None:
         return None
     return Connection("firestore", chosen.base_url, chosen.token or SecretStr(""))
 

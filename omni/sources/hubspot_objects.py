@@ -142,10 +142,11 @@ def flat(record: Any, where: str) -> Record:
     The record's own dictionary of properties is what comes back: copying millions of values costs as much
     as decoding them.
     """
+    result: Record
     try:
         identity, archived, result = record["id"], record["archived"], record["properties"]
     except (KeyError, TypeError):
-        identity = archived = result = None
+        identity, archived, result = None, None, {}
     if identity.__class__ is not str or archived.__class__ is not bool or result.__class__ is not dict:
         for name, kind in (("id", str), ("properties", dict), ("archived", bool)):
             need(record, name, kind, where)  # says which

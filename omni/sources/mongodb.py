@@ -16,18 +16,17 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
-from omni.errors import AuthError, ConfigError, SchemaError, SourceError, TransientError
+from omni.errors import AuthError, ConfigError, HistoryLost, SchemaError, SourceError, TransientError
 from omni.settings import settings
 from omni.sources.connection import Connection
 from omni.sources.records import PARENT, Record
-from omni.sources.vendor import Page, Vendor, Window, cursor_path, table_object
+from omni.sources.vendor import Changes, Page, Vendor, Window, cursor_path, table_object
 from omni.tenancy import Tenant
 from omni.warehouse.contracts import Contract
 
@@ -51,12 +50,14 @@ def _needed() -> None:
         raise ConfigError("MongoDB needs its client library: pip install 'omni-pipelines[mongodb]'") from None
 
 
-def configured(tenant: Tenant) -> Connection | None:
+def configured(_tenant: Tenant) -> Connection | None:
     """A tenant's database by the settings; None where they name none."""
     chosen = settings().mongodb
-    if chosen.base_url is None or tenant.company is not None:
+    if chosen.base_url is None:
         return None
     options = {"username": chosen.username} if chosen.username else {}
+    if chosen.change_stream:
+        options["change_stream"] = "true"
     return Connection("mongodb", chosen.base_url, chosen.token or SecretStr(""), options=options)
 
 
@@ -118,7 +119,7 @@ def errors(where: str) -> Iterator[None]:
                 f"{where}: the server has no change streams; they need a replica set."
             ) from None
         if error.code in HISTORY_LOST:
-            raise SourceError(
+            raise HistoryLost(
                 f"{where}: the server no longer knows the changes since the last reading. Read it whole: "
                 "omni ingest --full"
             ) from None
@@ -234,18 +235,10 @@ def reread(database: Database[dict[str, Any]], tables: list[Contract], ids: list
             yield Page([record for record in records if record["id"] in set(wanted)])
 
 
-@dataclass(frozen=True)
-class Changes:
-    """What a change stream told: ids written or deleted, and where to go on."""
-
-    ids: list[str]
-    resume: str
-
-
 def changes(
     database: Database[dict[str, Any]],
     tables: list[Contract],
-    resume: str | None,
+    resume: Any,
     *,
     seconds: float = 5.0,
     most: int = 10_000,
@@ -259,12 +252,12 @@ def changes(
         database: the account's.
         tables: the stream's contracts.
         resume: of the last call.
-        seconds: how long to wait for the first change.
+        seconds: how long to wait for the first change, where it goes on from an earlier one.
         most: events to take at most.
 
     Raises:
         ConfigError: the server is no replica set.
-        SourceError: it no longer knows that far back, or the collection was dropped.
+        HistoryLost: it no longer knows that far back, or the collection was dropped.
     """
     from bson import json_util
 
@@ -278,7 +271,7 @@ def changes(
             max_await_time_ms=200,
         ) as stream,
     ):
-        ends, taken = time.monotonic() + seconds, 0
+        ends, taken = time.monotonic() + (seconds if resume else 0), 0
         while taken < most:
             event = stream.try_next()
             if event is None:
@@ -287,12 +280,12 @@ def changes(
                 continue
             taken += 1
             if event["operationType"] in ("invalidate", "drop", "rename", "dropDatabase"):
-                raise SourceError(
+                raise HistoryLost(
                     f"{where}: the collection was dropped or renamed. Read it whole: omni ingest --full"
                 )
             if key := event.get("documentKey"):
                 ids[_text(key["_id"])] = None
-        return Changes(list(ids), json_util.dumps(stream.resume_token))
+        return Changes(list(ids), json_util.dumps(stream.resume_token), taken >= most)
 
 
 def record_of(document: Mapping[str, Any]) -> Record:
@@ -351,4 +344,5 @@ VENDOR = Vendor(
     count=count,
     read=read,
     reread=reread,
+    changes=changes,
 )

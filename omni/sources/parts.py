@@ -44,6 +44,7 @@ class Tally:
         parts: parts written.
         expected: how many the vendor said the window holds, before reading.
         resume: where reading goes on.
+        token: where following the source's changes goes on, taken before reading began.
     """
 
     files: dict[str, list[str]] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Tally:
     parts: int = 0
     expected: int | None = None
     resume: Any = None
+    token: Any = None
 
 
 @dataclass

@@ -22,6 +22,9 @@ Record = dict[str, Any]
 PARENT = "^."
 """A path that starts so is the parent record's."""
 
+GATHERED = 500
+"""Records whose values are moved into columns together: few enough to be in the processor's caches still."""
+
 TEXT_SUFFIX = "__text"
 """Ends the name of the column that keeps what did not fit its own (`evolution.misfits: evolve`)."""
 
@@ -168,17 +171,21 @@ class Batch:
         self._children = [(_Columns(child), rows_path(child), list[int]()) for child in tables[1:]]
         self._bad: dict[int, tuple[str, str]] = {}
         self._new = _NewFields(tables) if notice_new_fields else None
+        self._waiting: list[Record] = []
 
     def __len__(self) -> int:
-        return self._parent.height
+        return self._parent.height + len(self._waiting)
 
     def add(self, records: list[Record]) -> None:
-        """Take a page of records.
+        """Take a page of records."""
+        self._waiting += records
+        if len(self._waiting) >= GATHERED:
+            self._gather()
 
-        Raises:
-            SchemaError: a record has a field that the contract's `evolution` freezes out.
-        """
-        start = len(self)
+    def _gather(self) -> None:
+        """Move the waiting records' values into columns."""
+        records, self._waiting = self._waiting, []
+        start = self._parent.height
         if self._new is not None:
             self._new.look(records, start)
         self._parent.add(records, [])
@@ -200,6 +207,7 @@ class Batch:
         Raises:
             SchemaError: a value that the contract's `evolution` freezes out.
         """
+        self._gather()
         result = Typed()
         carrying = self._new.settle(self._parent, result) if self._new else {}
         frame, bad = _table(result, self._parent, self._shield)

@@ -58,6 +58,21 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Changes:
+    """What a vendor's own record of changes told.
+
+    Attributes:
+        ids: of records written or deleted, each once.
+        resume: a JSON value to ask on with, also in another process.
+        more: there may be more right now.
+    """
+
+    ids: list[str]
+    resume: Any
+    more: bool = False
+
+
+@dataclass(frozen=True)
 class Vendor(Generic[C]):
     """One vendor's way of reading.
 
@@ -73,6 +88,9 @@ class Vendor(Generic[C]):
         reread: records by id, as they are now; those not found are gone. None: the vendor cannot.
         fields: the account's own fields of the parent object that its contract does not declare, by path;
             None: the vendor has no schema, and new fields are noticed in the records.
+        changes: ids of records that were written or deleted since an earlier answer's `resume`; given None it
+            tells nothing and begins now. Raises HistoryLost where the vendor no longer knows that far back.
+            Needs `reread`. None: the vendor keeps no such record, or windows show deletions anyway.
     """
 
     name: str
@@ -85,6 +103,11 @@ class Vendor(Generic[C]):
     read: Callable[[C, list[Contract], Window, Any], Iterator[Page]]
     reread: Callable[[C, list[Contract], list[str]], Iterator[Page]] | None = None
     fields: Callable[[C, list[Contract]], dict[str, Field]] | None = None
+    changes: Callable[[C, list[Contract], Any], Changes] | None = None
+
+    def followed(self, connection: Connection) -> bool:
+        """Whether an account's changes are to be followed beside its windows: its option `change_stream`."""
+        return self.changes is not None and connection.options.get("change_stream") == "true"
 
 
 def table_object(tables: list[Contract]) -> str:

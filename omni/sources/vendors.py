@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import re
+from pathlib import Path
 from typing import Any
 
 from omni.errors import ConfigError
 from omni.sources.vendor import Vendor
 
-NAMES = ("hubspot", "shopify", "stripe", "salesforce", "files", "mongodb", "firestore", "webhooks")
+_VALUE = re.compile(r"^VENDOR\b.*= Vendor\(", re.MULTILINE)
+
+NAMES = tuple(
+    sorted(
+        path.stem
+        for path in Path(__file__).parent.glob("*.py")
+        if _VALUE.search(path.read_text(encoding="utf-8"))
+    )
+)
+"""Found in the modules' text: loading all of them to see would cost every command their imports."""
 
 
 def vendor_named(name: str) -> Vendor[Any]:

@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS ops.runs (run_id VARCHAR PRIMARY KEY, flow VARCHAR, s
 CREATE TABLE IF NOT EXISTS ops.cursors (vendor VARCHAR, stream VARCHAR, cursor TIMESTAMPTZ, run_id VARCHAR,
     updated_at TIMESTAMPTZ, columns JSON, PRIMARY KEY (vendor, stream));
 ALTER TABLE ops.cursors ADD COLUMN IF NOT EXISTS columns JSON;
+ALTER TABLE ops.cursors ADD COLUMN IF NOT EXISTS token JSON;
 CREATE TABLE IF NOT EXISTS ops.learned_columns (table_name VARCHAR, column_name VARCHAR, type VARCHAR,
     path VARCHAR, first_seen TIMESTAMPTZ, run_id VARCHAR, PRIMARY KEY (table_name, column_name));
 CREATE TABLE IF NOT EXISTS ops.loads (run_id VARCHAR, vendor VARCHAR, stream VARCHAR, table_name VARCHAR,

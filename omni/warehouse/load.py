@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import Any
 
 import duckdb
 
@@ -59,6 +60,14 @@ def cursor_of(
         return cursor
     known = set(json.loads(row[1]))
     return cursor if known >= set(_columns(declared)) else None
+
+
+def token_of(con: duckdb.DuckDBPyConnection, vendor: str, stream: str) -> Any:
+    """Up to where a stream's changes were followed, as its vendor told; None if they were not."""
+    row = con.execute(
+        "SELECT token FROM ops.cursors WHERE vendor = $1 AND stream = $2", [vendor, stream]
+    ).fetchone()
+    return None if row is None or row[0] is None else json.loads(row[0])
 
 
 def already_loaded(con: duckdb.DuckDBPyConnection, staged: Staged) -> bool:
@@ -339,6 +348,11 @@ def _record(
                 now,
                 json.dumps(covered) if covered else None,
             ],
+        )
+    if staged.token is not None:
+        con.execute(
+            "UPDATE ops.cursors SET token = $3 WHERE vendor = $1 AND stream = $2",
+            [staged.vendor, staged.stream, json.dumps(staged.token)],
         )
     rejected: dict[str, int] = dict(
         con.execute("SELECT table_name, count(*) FROM rejected GROUP BY 1").fetchall()

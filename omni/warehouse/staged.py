@@ -33,6 +33,7 @@ class Staged:
         asked: keys that were read again one by one, of which those absent are gone; None for a window.
         moves_cursor: the window begins where the last one ended.
         columns: table name to columns beside its contract's, as contracts declare them.
+        token: where to go on following the source's changes after this load; None leaves it where it is.
     """
 
     tenant: str
@@ -49,6 +50,7 @@ class Staged:
     asked: tuple[str, ...] | None = None
     moves_cursor: bool = True
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    token: Any = None
 
     def save(self) -> Self:
         """Write the manifest; the folder counts as complete from here on."""

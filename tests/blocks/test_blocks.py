@@ -10,31 +10,15 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from pydantic import SecretStr, ValidationError
 
-from blocks.drop_folder import DropFolder
-from blocks.firestore import Firestore
 from blocks.hubspot import HubSpot
-from blocks.lookup import saved
-from blocks.mongodb import MongoDB
+from blocks.lookup import ELSEWHERE, account_block, block_types, saved
 from blocks.registry import ModelRegistry
-from blocks.rest_api import RestApi
-from blocks.salesforce import Salesforce
 from blocks.shopify import Shopify
-from blocks.stripe import Stripe
 from blocks.warehouse import Warehouse
 from omni.errors import ConfigError
+from omni.sources.vendors import NAMES
 
-BLOCKS = [
-    DropFolder,
-    Firestore,
-    HubSpot,
-    ModelRegistry,
-    MongoDB,
-    RestApi,
-    Salesforce,
-    Shopify,
-    Stripe,
-    Warehouse,
-]
+BLOCKS = block_types()
 TOKEN = "not-a-real-token"
 
 
@@ -115,6 +99,27 @@ def test_the_registry_is_the_saved_one(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'registry.db'}"
     opened = ModelRegistry(tracking_uri=uri, artifacts=tmp_path / "models").registry()
     assert (opened.tracking_uri, opened.artifacts) == (uri, tmp_path / "models")
+
+
+def test_options_that_are_given_reach_the_connection() -> None:
+    plain = Shopify(base_url="https://acme.example", token=SecretStr(TOKEN))
+    assert plain.connection().options == {}
+    chosen = plain.model_copy(update={"bulk_above": 0, "bulk_poll": 0.5, "bulk_patience": 60.0})
+    assert chosen.connection().options == {"bulk_above": "0", "bulk_poll": "0.5", "bulk_patience": "60.0"}
+
+
+@pytest.mark.parametrize("vendor", [name for name in NAMES if name != "webhooks"])
+def test_a_vendors_block_is_found_by_its_name(vendor: str) -> None:
+    block = account_block(vendor)
+    assert block in BLOCKS
+    assert ELSEWHERE.get(vendor, vendor).replace("_", "-") == block.get_block_type_slug().removeprefix(
+        "omni-"
+    )
+
+
+@pytest.mark.parametrize("name", ["webhooks", "lookup", "nobody", "../hubspot"])
+def test_what_has_no_account_has_no_block(name: str) -> None:
+    assert account_block(name) is None
 
 
 def test_without_a_server_nothing_is_saved() -> None:
