@@ -68,7 +68,7 @@ def _moment(rng: random.Random) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
 
 
-def _contact(number: int, rng: random.Random) -> dict[str, Any]:
+def _contact(number: int, rng: random.Random, *, changed: bool) -> dict[str, Any]:
     values: dict[str, str | None] = {}
     for name in PROPERTIES:
         if name not in ("hs_object_id", "createdate", "lastmodifieddate") and rng.random() < 0.25:
@@ -85,6 +85,8 @@ def _contact(number: int, rng: random.Random) -> dict[str, Any]:
             values[name] = rng.choice(("true", "false"))
         else:
             values[name] = f"{rng.choice(WORDS)}{rng.randrange(10_000)}"
+    if changed:
+        values["lastmodifieddate"] = str(values["lastmodifieddate"]).replace("202", "203", 1)
     links = sorted({rng.randrange(1, 20_001) for _ in range(rng.randint(0, 3))})
     return {
         "id": str(number),
@@ -98,12 +100,12 @@ def _contact(number: int, rng: random.Random) -> dict[str, Any]:
     }
 
 
-def make_pages(path: Path, first: int, count: int, seed: int) -> None:
-    """Write `count` contacts with ids from `first`, a page of 100 a line."""
+def make_pages(path: Path, first: int, count: int, seed: int, *, changed: bool = False) -> None:
+    """Write `count` contacts with ids from `first`, a page of 100 a line; `changed` ones ten years later."""
     rng = random.Random(seed)
     with path.open("w", encoding="utf-8") as file:
         for start in range(first, first + count, PAGE):
-            page = [_contact(n, rng) for n in range(start, min(start + PAGE, first + count))]
+            page = [_contact(n, rng, changed=changed) for n in range(start, min(start + PAGE, first + count))]
             file.write(json.dumps({"results": page}) + "\n")
 
 
@@ -311,7 +313,7 @@ def _compare(contacts: int, runs: int, sides: tuple[str, ...]) -> None:
         make_pages(Path(data) / "warm.ndjson", 0, PAGE, seed=6)
         make_pages(Path(data) / "load.ndjson", 0, contacts, seed=7)
         tenth = contacts // 10
-        make_pages(Path(data) / "upsert.ndjson", contacts - tenth // 2, tenth, seed=8)
+        make_pages(Path(data) / "upsert.ndjson", contacts - tenth // 2, tenth, seed=8, changed=True)
         results = {side: [_run(side, Path(data)) for _ in range(runs)] for side in sides}
     digests = {json.dumps(run[2]) for of_side in results.values() for run in of_side}
     if len(digests) != 1:

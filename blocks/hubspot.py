@@ -34,8 +34,8 @@ class HubSpot(Block):
     token: SecretStr = Field(
         ...,
         description=(
-            "Access token of a private app with the CRM read scopes; write-backs also need the write scopes of "
-            "the objects they change, such as crm.objects.contacts.write."
+            "Access token of a private app with the CRM read scopes; write-backs also need the write scopes "
+            "of the objects they change, such as crm.objects.contacts.write."
         ),
     )
     requests_per_10s: int = Field(190, ge=1, description="Requests the account allows in ten seconds.")

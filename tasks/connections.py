@@ -26,6 +26,9 @@ from omni.sources.oauth_store import stored_connection
 from omni.sources.vendors import NAMES, vendor_named
 from omni.tenancy import Tenant
 
+NO_SANDBOX = ("mongodb", "firestore")
+"""Vendors that the sandbox does not stand in for."""
+
 SANDBOX_PER_10S = 5_000
 """The sandbox stands in for an account without a rate limit worth waiting for."""
 
@@ -80,6 +83,8 @@ def connected(tenant: Tenant) -> Iterator[None]:
     """
     found = {vendor: _configured(tenant, vendor) for vendor in tenant.sources}
     missing = [vendor for vendor, connection in found.items() if connection is None]
+    if bare := [vendor for vendor in missing if vendor in NO_SANDBOX]:
+        raise ConfigError(_unconnected(tenant, bare[0]))
     if missing and tenant.company is None:
         prefix = variables_of(missing[0])
         raise ConfigError(
@@ -95,6 +100,13 @@ def connected(tenant: Tenant) -> Iterator[None]:
         finally:
             for vendor in tenant.sources:
                 _connections.pop((tenant.tenant, vendor), None)
+
+
+def _unconnected(tenant: Tenant, vendor: str) -> str:
+    return (
+        f"Tenant {tenant.tenant!r} has no connection to {vendor}, which the sandbox does not stand in for. "
+        f"Save a block named {tenant.tenant!r}, or set {variables_of(vendor)}BASE_URL."
+    )
 
 
 @contextmanager
@@ -125,6 +137,8 @@ def _sandbox(tenant: Tenant, vendors: list[str]) -> Iterator[dict[str, Connectio
 def connection(tenant: str, vendor: str) -> Connection:
     """The connection of a tenant's vendor within `connected`; a process of its own looks it up again."""
     known = _connections.get((tenant, vendor)) or _configured(tenancy.get(tenant), vendor)
+    if known is None and vendor in NO_SANDBOX:
+        raise ConfigError(_unconnected(tenancy.get(tenant), vendor))
     if known is None:
         raise ConfigError(f"Tenant {tenant!r} is not connected to {vendor} in this process")
     return known

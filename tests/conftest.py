@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from omni.control import database
+from omni.control.migrate import upgrade
+from omni.control.models import Base
 from omni.settings import settings
 from omni.tenancy import Tenant
 
@@ -29,3 +36,65 @@ def tenant() -> Tenant:
     return Tenant(
         tenant="acme", title="Acme", timezone="Europe/Berlin", currency="EUR", company="demo", sources={}
     )
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A PostgreSQL server (`tests/support/postgres.py`); skips where none can be had."""
+    path = Path(__file__).parent / "support" / "postgres.py"
+    spec = importlib.util.spec_from_file_location("support_postgres", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    running = module.postgres_running()
+    try:
+        server = running.__enter__()
+    except module.Unavailable as error:
+        pytest.skip(str(error))
+    yield server
+    running.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Any) -> Iterator[str]:
+    """The name of a migrated database that holds nothing, to be copied."""
+    with postgres.database() as name:
+        engine = sa.create_engine(postgres.url(name))
+        upgrade(engine)
+        engine.dispose()
+        yield name
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def either_database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Runs a test twice: with the control database on SQLite, and on PostgreSQL. Yields which."""
+    if request.param == "sqlite":
+        yield "sqlite"
+        database.close()
+        return
+    server = request.getfixturevalue("postgres")
+    with server.database(request.getfixturevalue("migrated_postgres")) as name:
+        monkeypatch.setenv("OMNI_CONTROL_URL", server.url(name))
+        settings.cache_clear()
+        yield "postgres"
+        database.close()
+        settings.cache_clear()
+
+
+@pytest.fixture
+def control_content() -> Callable[[], bytes]:
+    """All that the control database holds: the files of SQLite, every value in PostgreSQL's tables."""
+
+    def read() -> bytes:
+        if database.engine().dialect.name == "sqlite":
+            return b"".join(path.read_bytes() for path in settings().home.glob("control.db*"))
+        with database.engine().connect() as connection:
+            values = [
+                value
+                for table in Base.metadata.sorted_tables
+                for row in connection.execute(sa.select(table))
+                for value in row
+            ]
+        return b"\n".join(value if isinstance(value, bytes) else str(value).encode() for value in values)
+
+    return read

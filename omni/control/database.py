@@ -12,11 +12,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 
-from omni.errors import StorageError
+from omni.errors import ConfigError, StorageError
 from omni.files import private_folder
 from omni.settings import settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+WAIT_SECONDS = 30
+"""How long a transaction waits for another one's lock."""
+CONNECT_SECONDS = 10
 
 
 class Utc(sa.TypeDecorator[datetime]):
@@ -61,13 +64,16 @@ _lock = threading.Lock()
 
 def url() -> str:
     """Where it is: `OMNI_CONTROL_URL`, else a SQLite file in the state folder."""
-    return settings().control_url or f"sqlite:///{(settings().home / 'control.db').resolve()}"
+    address = settings().control_url or f"sqlite:///{(settings().home / 'control.db').resolve()}"
+    scheme, mark, rest = address.partition("://")
+    return f"postgresql+psycopg{mark}{rest}" if scheme == "postgresql" else address
 
 
 def engine() -> sa.Engine:
     """The process's engine, the database migrated to what this version needs.
 
     Raises:
+        ConfigError: its driver is missing, or it is of a newer version than this.
         StorageError: it cannot be opened.
     """
     address = url()
@@ -80,17 +86,17 @@ def engine() -> sa.Engine:
 def _opened(address: str) -> sa.Engine:
     from omni.control.migrate import upgrade
 
-    if address.startswith("sqlite"):
-        private_folder(settings().home)
-    made = sa.create_engine(address, pool_pre_ping=True)
-    if made.dialect.name == "sqlite":
-        sa.event.listen(made, "connect", _sqlite_ways)
-        sa.event.listen(made, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    shown = "OMNI_CONTROL_URL"
     try:
-        upgrade(made)
+        place = sa.make_url(address)
+        shown = place.render_as_string(hide_password=True)
+        made = _made(place)
+        try:
+            upgrade(made)
+        except BaseException:
+            made.dispose()
+            raise
     except sa.exc.SQLAlchemyError as error:
-        made.dispose()
-        shown = made.url.render_as_string(hide_password=True)
         raise StorageError(
             f"Cannot open the control database {shown}: {type(error).__name__}. Check OMNI_CONTROL_URL, or "
             "that the state folder can be written."
@@ -98,13 +104,60 @@ def _opened(address: str) -> sa.Engine:
     return made
 
 
+def _made(place: sa.URL) -> sa.Engine:
+    if place.get_backend_name() == "sqlite":
+        private_folder(settings().home)
+        made = sa.create_engine(place, pool_pre_ping=True)
+        sa.event.listen(made, "connect", _sqlite_ways)
+        sa.event.listen(made, "begin", _sqlite_begin)
+        return made
+    try:
+        made = sa.create_engine(place, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_SECONDS})
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"OMNI_CONTROL_URL is {place.drivername}, but {error.name} is not installed. Install "
+            "omni-pipelines[postgres] and write the address as postgresql+psycopg://…"
+        ) from None
+    sa.event.listen(made, "connect", _postgresql_ways)
+    return made
+
+
 def _sqlite_ways(connection: Any, _record: Any) -> None:
     """WAL for readers beside one writer; transactions begin when SQLAlchemy says so, at once for writing."""
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+    pragmas = (f"busy_timeout={WAIT_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+    for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _sqlite_begin(connection: sa.Connection) -> None:
+    reads = connection.get_execution_options().get("reads")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _postgresql_ways(connection: Any, _record: Any) -> None:
+    """No lock is waited for without end."""
+    connection.execute(f"SET lock_timeout = '{WAIT_SECONDS}s'")
+    connection.commit()
+
+
+@contextmanager
+def reading(made: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection that reads only, and so waits for no writer."""
+    with made.connect() as connection:
+        yield connection.execution_options(reads=True)
+
+
+def alone(connection: sa.Connection, name: str) -> None:
+    """Until this transaction ends, no other one that names the same gets past this.
+
+    On SQLite nothing is to be done: transactions exclude each other anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        key = sa.func.hashtextextended(name, 0)
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
 
 @contextmanager

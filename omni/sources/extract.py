@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +31,10 @@ PART_ROWS = 5000
 """Records typed and written together: bounds memory, and keeps files large enough to read fast."""
 
 log = logging.getLogger(__name__)
+
+_lock = threading.Lock()
+_readers = 0
+_usual = gc.get_threshold()
 
 Progress = Callable[[int], None]
 
@@ -317,12 +322,19 @@ class Reading:
 @contextmanager
 def _few_collections() -> Iterator[None]:
     """Let Python look for cycles seldom: records have none, and looking through millions costs a third."""
-    before = gc.get_threshold()
-    gc.set_threshold(max(before[0], 200_000), *before[1:])
+    global _readers, _usual
+    with _lock:
+        if _readers == 0:
+            _usual = gc.get_threshold()
+            gc.set_threshold(max(_usual[0], 200_000), *_usual[1:])
+        _readers += 1
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        with _lock:
+            _readers -= 1
+            if _readers == 0:
+                gc.set_threshold(*_usual)
 
 
 def _cipher(tenant: Tenant, declared: list[Contract]) -> Any:

@@ -101,23 +101,35 @@ class Reply:
     body: Any
 
 
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _burst(connection: Connection) -> tuple[Limit, ...]:
+    return (Limit(connection.requests_per_10s, 10.0),)
+
+
+def _nothing_special(_reply: Reply, _where: str) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Dialect:
     """What differs between vendors.
 
     Attributes:
         title: the vendor's name for messages.
-        headers: headers that carry a token.
-        limits: client-side limits of a connection.
         advice: what to do when the token is refused.
+        headers: headers that carry a token; by default it is a bearer's.
+        limits: client-side limits of a connection; by default its requests in ten seconds.
         judge: looks at each reply before the general rules; raises `Again` or an error of its own.
     """
 
     title: str
-    headers: Callable[[str], dict[str, str]]
-    limits: Callable[[Connection], tuple[Limit, ...]]
     advice: str
-    judge: Callable[[Reply, str], None]
+    headers: Callable[[str], dict[str, str]] = _bearer
+    limits: Callable[[Connection], tuple[Limit, ...]] = _burst
+    judge: Callable[[Reply, str], None] = _nothing_special
 
 
 @dataclass

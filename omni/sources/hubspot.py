@@ -168,7 +168,6 @@ def _judge(reply: Reply, where: str) -> None:
 
 DIALECT = Dialect(
     title="HubSpot",
-    headers=lambda token: {"Authorization": f"Bearer {token}"},
     limits=_limits,
     advice=(
         "Check the private app's access token and its read scopes, then set it in the tenant's HubSpot "

@@ -12,7 +12,6 @@ from typing import Any
 from omni.errors import AuthError, ConfigError, SchemaError, SourceError, TerminalError
 from omni.sources.connection import Connection
 from omni.sources.http import RETRY_STATUS, Again, Counters, Dialect, Http, Reply, need, retry_after
-from omni.sources.limits import Limit
 
 VERSION = "v68.0"
 ROOT = f"/services/data/{VERSION}"
@@ -137,8 +136,6 @@ def opened(connection: Connection) -> Iterator[Client]:
 def _dialect() -> Dialect:
     return Dialect(
         title="Salesforce",
-        headers=lambda token: {"Authorization": f"Bearer {token}"},
-        limits=lambda connection: (Limit(connection.requests_per_10s, 10.0),),
         advice=ADVICE,
         judge=_judging(),
     )

@@ -15,7 +15,6 @@ from typing import Any
 from omni.errors import AuthError, ConfigError, SchemaError, SourceError
 from omni.sources.connection import Connection
 from omni.sources.http import Again, Counters, Dialect, Http, Reply, need, retry_after
-from omni.sources.limits import Limit
 from omni.sources.shopify_query import where_of
 from omni.warehouse.contracts import Contract
 
@@ -170,10 +169,6 @@ def _judge(reply: Reply, where: str) -> None:
         raise Again(f"Shopify failed inside: {messages(errors)}")
 
 
-def _limits(connection: Connection) -> tuple[Limit, ...]:
-    return (Limit(connection.requests_per_10s, 10.0),)
-
-
 ADVICE = (
     "Check the Admin API access token and its read scopes (read_orders, read_all_orders, read_customers, "
     "read_products, read_inventory, read_locations), then set it in the tenant's Shopify block or in "
@@ -183,7 +178,6 @@ ADVICE = (
 DIALECT = Dialect(
     title="Shopify",
     headers=lambda token: {"X-Shopify-Access-Token": token},
-    limits=_limits,
     advice=ADVICE,
     judge=_judge,
 )

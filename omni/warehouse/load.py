@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -23,7 +24,7 @@ from omni.warehouse.staged import Staged
 from omni.warehouse.versions import record_change
 
 PARALLEL_ROWS = 1_000_000
-"""From here on filling an empty table pays for several threads; below, they cost half as much again."""
+"""From here on several threads pay; below, they cost half as much again as one."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def load(warehouse: Warehouse, staged: Staged) -> list[Loaded]:
     )
     if staged.columns:
         _widen(warehouse, staged, declared)
-    with warehouse.transaction() as con:
+    small = sum(staged.rows.values()) < PARALLEL_ROWS
+    with warehouse.one_thread() if small else nullcontext(), warehouse.transaction() as con:
         keep_rejected(con, staged)
         _asked(con, staged)
         results = [_merge(con, staged, contract, warehouse.tenant.timezone) for contract in declared]
@@ -166,15 +168,37 @@ def _read(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract) ->
     )
     row = con.execute(f"SELECT count(*), count(DISTINCT ({key})) FROM {files}").fetchone()
     assert row is not None
-    typed = f"SELECT {columns} FROM {files}"
-    kind = "VIEW"
+    rows = f"{files}{_fresh(con, staged, contract, files)}"
+    kind, typed = "VIEW", f"SELECT {columns} FROM {rows}"
     if row[0] != row[1]:
-        kind = "TABLE"
-        typed = (
-            f"SELECT {columns} FROM (SELECT *, row_number() OVER () AS arrival FROM {files}) "
-            f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY arrival DESC) = 1"
-        )
+        last = f"row_number() OVER (PARTITION BY {key} ORDER BY arrival DESC) = 1"
+        numbered = f"SELECT {columns}, row_number() OVER () AS arrival FROM {rows}"
+        kind, typed = "TABLE", f"SELECT * EXCLUDE (arrival) FROM ({numbered}) QUALIFY {last}"
     con.execute(f"CREATE TEMP {kind} {incoming} AS SELECT *, {_row_hash(contract)} FROM ({typed})")
+
+
+def _fresh(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, files: str) -> str:
+    """A condition that leaves out rows older than those the table holds, where there are any.
+
+    A backfill of files that were delivered long ago, or a search index that lags behind, must not undo what
+    came since. A full read, and records looked up one by one, are what the source holds now.
+    """
+    if _is_full(staged) or staged.asked is not None:
+        return ""
+    if contract.parent is not None:
+        parent = contracts()[contract.parent].key[0]
+        cut = con.execute("SELECT 1 FROM stale LIMIT 1").fetchone()
+        kept = f'SELECT "{parent}" FROM {_incoming(contract.parent)}'
+        return f' WHERE "{contract.parent_key}" IN ({kept})' if cut else ""
+    cursor = contract.source.cursor if contract.source else None
+    if cursor is None:
+        return ""
+    same_key = " AND ".join(f'old."{name}" = new."{name}"' for name in contract.key)
+    older = f'FROM {contract.table} old WHERE {same_key} AND old."{cursor}" > new."{cursor}"'
+    if con.execute(f"SELECT 1 FROM {files} new WHERE EXISTS (SELECT 1 {older}) LIMIT 1").fetchone() is None:
+        return ""
+    con.execute("INSERT INTO stale VALUES (true)")
+    return f" new WHERE NOT EXISTS (SELECT 1 {older})"
 
 
 def _row_hash(contract: Contract) -> str:
@@ -191,6 +215,7 @@ def _quoted(names: Iterable[str]) -> list[str]:
 
 
 def _asked(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
+    con.execute("CREATE OR REPLACE TEMP TABLE stale (found BOOLEAN)")
     con.execute("CREATE OR REPLACE TEMP TABLE asked (record_key VARCHAR)")
     if staged.asked:
         con.execute("INSERT INTO asked SELECT unnest($1::VARCHAR[])", [list(staged.asked)])
@@ -233,14 +258,11 @@ def _first_load(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contra
     table, incoming = contract.table, _incoming(contract.table)
     key = ", ".join(f'old."{column}"' for column in contract.key)
     con.execute(f"CREATE OR REPLACE TEMP TABLE {_gone(table)} AS SELECT {key} FROM {table} old WHERE false")
-    if staged.rows[table] < PARALLEL_ROWS:
-        con.execute("SET threads = 1")
     inserted = _count(
         con,
         f"INSERT INTO {table} BY NAME SELECT *, now() AS _loaded_at, '{staged.run_id}' AS _run_id "
         f"FROM {incoming}",
     )
-    con.execute("RESET threads")
     result = Loaded(table, staged.rows[table], inserted, 0, 0)
     if contract.history:
         versions_of_rows.append(con, contract, incoming, _gone(table), staged.run_id)

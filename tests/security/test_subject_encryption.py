@@ -26,8 +26,10 @@ def _home(tmp_path, monkeypatch):
     monkeypatch.delenv("OMNI_OLD_SECRET_KEYS", raising=False)
     settings.cache_clear()
     yield
-    database.close()
     settings.cache_clear()
+
+
+pytestmark = pytest.mark.usefixtures("either_database")
 
 
 def rows(table):
@@ -61,9 +63,9 @@ def test_equal_values_of_two_persons_kinds_or_tenants_do_not_compare():
     assert len({ann, bob, user, other}) == 4
 
 
-def test_the_database_names_nobody():
+def test_the_database_names_nobody(control_content):
     SubjectKeys("acme").encrypt("contact", ["person-4711"], ["ann@example.com"])
-    everything = b"".join(path.read_bytes() for path in settings().home.glob("control.db*"))
+    everything = control_content()
     assert b"person-4711" not in everything
     assert b"ann@example" not in everything
 
@@ -83,14 +85,14 @@ def test_an_erased_person_stays_erased_and_others_stay():
         assert again.withheld == 2
 
 
-def test_a_destroyed_key_is_gone_from_the_files_too():
+def test_a_destroyed_key_is_gone_from_the_files_too(control_content):
     keys = SubjectKeys("acme")
     ids = [str(number) for number in range(500)]
     keys.encrypt("contact", ids, ["x"] * 500)
     wrapped = [row.wrapped for row in rows(SubjectKey)]
     keys.destroy("contact", ids[:250])
     left = {row.wrapped for row in rows(SubjectKey)} - {None}
-    everything = b"".join(path.read_bytes() for path in settings().home.glob("control.db*"))
+    everything = control_content()
     assert len(left) == 250
     assert [w for w in wrapped if w in everything and w not in left] == []
     assert all(w in everything for w in left)

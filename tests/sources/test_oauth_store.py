@@ -31,10 +31,7 @@ from omni.sources.oauth_store import (
 CLIENT = Client("app-1", secret=SecretStr("client-secret-0123456789"))
 
 
-@pytest.fixture(autouse=True)
-def _state(home):
-    yield
-    database.close()
+pytestmark = pytest.mark.usefixtures("home", "either_database")
 
 
 class Rotating:
@@ -77,11 +74,7 @@ def store(site, age=timedelta(0), life=3600, vendor="shopify"):
     return StoredLogin("acme", vendor)
 
 
-def files():
-    return b"".join(path.read_bytes() for path in settings().home.glob("control.db*"))
-
-
-def test_what_is_stored_comes_back_and_is_not_to_be_read_in_the_file():
+def test_what_is_stored_comes_back_and_is_not_to_be_read_in_the_database(control_content):
     key = Client("app-1", "jwt_bearer", private_key=SecretStr("pem-as-secret"), user="ann@example.com")
     store("https://acme.myshopify.com")
     keep("acme", "salesforce", None, key, Tokens(SecretStr("sf-secret"), "https://a.example"))
@@ -90,10 +83,11 @@ def test_what_is_stored_comes_back_and_is_not_to_be_read_in_the_file():
     assert account.tokens.access.get_secret_value() == "access-0-secret"
     assert account.tokens.refresh.get_secret_value() == "refresh-0-secret"
     assert find("acme", "salesforce").client == key
-    assert b"app-1" in files()
+    content = control_content()
+    assert b"app-1" in content
     shown = f"{account!r}{connected()!r}{stored_connection('acme', 'shopify')!r}".encode()
     for secret in (b"access-0", b"refresh-0", b"client-secret", b"pem-as", b"sf-secret", b"ann@example"):
-        assert secret not in files()
+        assert secret not in content
         assert secret not in shown.replace(b"ann@example.com", b"")
 
 
@@ -206,15 +200,17 @@ def test_a_process_that_dies_at_the_first_use_has_stored_the_new_refresh_token(s
     assert login.renew(SecretStr("access-1-secret")).token.get_secret_value() == "access-2-secret"
 
 
-def test_nothing_is_given_that_could_not_be_stored(serve, rotating):
+FULL = {
+    "sqlite": "CREATE TRIGGER full BEFORE UPDATE ON oauth_tokens BEGIN SELECT RAISE(ABORT, 'full'); END",
+    "postgres": "ALTER TABLE oauth_tokens ADD CHECK (renewals = 0)",
+}
+
+
+def test_nothing_is_given_that_could_not_be_stored(serve, rotating, either_database):
     server = serve(rotating)
     login = store(server.url)
     with database.session() as opened:
-        opened.execute(
-            sa.text(
-                "CREATE TRIGGER full BEFORE UPDATE ON oauth_tokens BEGIN SELECT RAISE(ABORT, 'full'); END"
-            )
-        )
+        opened.execute(sa.text(FULL[either_database]))
     with pytest.raises(StorageError, match="could not be stored") as error:
         login.renew(SecretStr("access-0-secret"))
     assert "secret" not in str(error.value)

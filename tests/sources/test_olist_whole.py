@@ -1,4 +1,4 @@
-"""Olist as HubSpot, Shopify and Stripe: all of it loads, and agrees with the files to the row and the cent."""
+"""Olist as HubSpot, Shopify and Stripe: all of it loads and agrees with the files to the row and the cent."""
 
 from __future__ import annotations
 

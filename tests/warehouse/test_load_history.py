@@ -126,7 +126,7 @@ def test_versions_end_when_the_row_is_gone_and_begin_again_when_it_returns(wareh
 
 def test_a_version_never_begins_before_the_one_before_it(warehouse, stage):
     load(warehouse, stage([("1", "open", 5)], since=None))
-    load(warehouse, stage([("1", "won", 3)]))
+    load(warehouse, stage([("1", "won", 3)], since=None, asked=("1",), moves_cursor=False))
     starts = [row[2] for row in fetch(warehouse, VERSIONS)]
     assert starts == sorted(starts)
     assert len(set(starts)) == 2
@@ -195,6 +195,16 @@ def test_a_backfill_leaves_the_cursor_and_removes_nothing(warehouse, stage):
     assert fetch(warehouse, f"SELECT id, stage FROM {DEAL} ORDER BY id") == [("1", "lost"), ("2", "open")]
     with warehouse.cursor() as con:
         assert cursor_of(con, "crm", "deals") == DAY + timedelta(days=30)
+
+
+def test_an_older_delivery_does_not_undo_what_came_since(warehouse, stage):
+    load(warehouse, stage([("1", "won", 9), ("2", "open", 9)], notes=[("1", "a"), ("2", "a")], since=None))
+    old = stage([("1", "open", 2), ("2", "lost", 10)], notes=[("1", "old"), ("2", "b")], moves_cursor=False)
+    load(warehouse, old)
+    assert fetch(warehouse, f"SELECT id, stage FROM {DEAL} ORDER BY id") == [("1", "won"), ("2", "lost")]
+    assert fetch(warehouse, f"SELECT deal_id, id FROM {NOTE} ORDER BY ALL") == [("1", "a"), ("2", "b")]
+    load(warehouse, replace(stage([("1", "open", 2)], since=None, asked=("1",), moves_cursor=False)))
+    assert fetch(warehouse, f"SELECT stage FROM {DEAL} WHERE id = '1'") == [("open",)]
 
 
 def test_an_old_full_read_taken_up_late_does_not_remove_what_came_since(warehouse, stage):

@@ -8,10 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context
 
-from omni.control import models
-from omni.control.database import Base, engine
-
-__all__ = ["models"]
+from omni.control.database import engine
+from omni.control.models import Base
 
 
 def migrate(connection: sa.Connection) -> None:
