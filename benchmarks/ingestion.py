@@ -86,7 +86,8 @@ def _contact(number: int, rng: random.Random, *, changed: bool) -> dict[str, Any
         else:
             values[name] = f"{rng.choice(WORDS)}{rng.randrange(10_000)}"
     if changed:
-        values["lastmodifieddate"] = str(values["lastmodifieddate"]).replace("202", "203", 1)
+        year, rest = str(values["lastmodifieddate"]).split("-", 1)
+        values["lastmodifieddate"] = f"{int(year) + 8}-{rest}"
     links = sorted({rng.randrange(1, 20_001) for _ in range(rng.randint(0, 3))})
     return {
         "id": str(number),
@@ -101,7 +102,7 @@ def _contact(number: int, rng: random.Random, *, changed: bool) -> dict[str, Any
 
 
 def make_pages(path: Path, first: int, count: int, seed: int, *, changed: bool = False) -> None:
-    """Write `count` contacts with ids from `first`, a page of 100 a line; `changed` ones ten years later."""
+    """Write `count` contacts with ids from `first`, a page of 100 a line; `changed` ones eight years later."""
     rng = random.Random(seed)
     with path.open("w", encoding="utf-8") as file:
         for start in range(first, first + count, PAGE):
