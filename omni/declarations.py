@@ -1,8 +1,8 @@
 """Every declaration checked against the others, before anything runs.
 
 What `make check` and `omni check` execute: contracts, models, metrics, experiments, predictions,
-dashboards, write-backs and tenants load; every model reads tables that exist and binds on empty ones; every
-metric, experiment, prediction and write-back names columns its table really has.
+dashboards, write-backs, copies and tenants load; every model reads tables that exist and binds on empty ones;
+every metric, experiment, prediction, write-back and copy names columns its table really has.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from omni.bi.board import load_board
 from omni.bi.daily import rollup_models
 from omni.bi.metrics import load_metrics
 from omni.bi.metrics import validate as validate_metrics
+from omni.destinations import copy_declaration as copies
 from omni.destinations import declaration as write_backs
+from omni.destinations.copy_declaration import Copy
 from omni.destinations.declaration import WriteBack
 from omni.errors import ConfigError, SchemaError
 from omni.experiments.declaration import load_experiments
@@ -71,8 +73,10 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
     _apis_have_streams(apis, contracts)
     backs = write_backs.load_write_backs(data / "writebacks")
     write_backs.validate(backs, columns, tenants)
-    if backs:
-        _refuse_personal(backs.values(), build_map(contracts, models))
+    copied = copies.load_copies(data / "copies")
+    copies.validate(copied, columns, tenants)
+    if backs or copied:
+        _refuse_personal([*backs.values(), *copied.values()], build_map(contracts, models))
     return {
         "contracts": len(contracts),
         "models": len(load_models(data / "models")),
@@ -83,29 +87,33 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
         "tenants": len(tenants),
         "REST APIs": len(apis),
         "write-backs": len(backs),
+        "copies": len(copied),
     }
 
 
-def check_write_back(one: WriteBack) -> None:
-    """Refuse a write-back of columns that must not leave the house.
+def check_leaving(one: WriteBack | Copy) -> None:
+    """Refuse a write-back or copy of columns that must not leave the house.
 
     Raises:
-        ConfigError: as `write_backs.refuse_personal`.
+        ConfigError: as `write_backs.refuse_personal` and `copies.refuse_personal`.
     """
     data = settings().data
     models = load_models(data / "models") | rollup_models(data / "metrics")
     _refuse_personal([one], build_map(load_contracts(data / "contracts"), models))
 
 
-def _refuse_personal(backs: Iterable[WriteBack], found: DataMap) -> None:
+def _refuse_personal(leaving: Iterable[WriteBack | Copy], found: DataMap) -> None:
     held = [(d.table, d.column, d) for d in found.declared]
     held += [(d.table, d.column, d.source) for d in found.derived if d.through != "computed"]
     hidden: dict[str, set[str]] = {}
     for table, column, source in held:
         if source.personal.protect != "clear":
             hidden.setdefault(table, set()).add(column)
-    for one in backs:
-        write_backs.refuse_personal(one, hidden, found.clear_columns())
+    for one in leaving:
+        if isinstance(one, Copy):
+            copies.refuse_personal(one, hidden, found.clear_columns())
+        else:
+            write_backs.refuse_personal(one, hidden, found.clear_columns())
 
 
 def columns_of(contracts: Mapping[str, Contract], models: Mapping[str, Model], tenant: Tenant) -> Columns:

@@ -191,6 +191,7 @@ class Settings(BaseSettings):
     )
     control_url: str | None = Field(
         None,
+        repr=False,
         pattern=r"^(sqlite|postgresql(\+\w+)?)://",
         description="control database; default is SQLite in the state folder",
         examples=["postgresql+psycopg://omni@db.example/omni"],

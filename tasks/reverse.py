@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import SecretStr
 
 from omni import tenancy
-from omni.declarations import check_write_back
+from omni.declarations import check_leaving
 from omni.destinations.declaration import WriteBack, write_back_named
 from omni.destinations.write import write_back
 from omni.errors import ConfigError
@@ -22,7 +22,7 @@ STAGE = "write back"
 def write_rows(tenant: str, name: str, run_id: str, force: bool, replay: bool) -> Handle:
     """Write what is new or changed since the last time; what was written before a failure is not repeated."""
     owner, declared = tenancy.get(tenant), write_back_named(name)
-    check_write_back(declared)
+    check_leaving(declared)
     done = write_back(
         owner,
         declared,

@@ -38,14 +38,36 @@ def tenant() -> Tenant:
     )
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Any]:
-    """A PostgreSQL server (`tests/support/postgres.py`); skips where none can be had."""
-    path = Path(__file__).parent / "support" / "postgres.py"
-    spec = importlib.util.spec_from_file_location("support_postgres", path)
+def _support(name: str) -> Any:
+    path = Path(__file__).parent / "support" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"support_{name}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def mongod() -> Iterator[Any]:
+    """A small MongoDB server (`tests/support/mongod.py`)."""
+    with _support("mongod").mongod_running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def firestore_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Firestore emulator (`tests/support/firestore.py`); skips where it is not installed."""
+    module = _support("firestore")
+    if not module.installed():
+        pytest.skip(module.MISSING)
+    with module.emulator_running(tmp_path_factory.mktemp("firestore")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A PostgreSQL server (`tests/support/postgres.py`); skips where none can be had."""
+    module = _support("postgres")
     running = module.postgres_running()
     try:
         server = running.__enter__()

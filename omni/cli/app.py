@@ -305,6 +305,38 @@ def write_back(
         raise typer.Exit(FAILED)
 
 
+@app.command("copy", epilog="Examples: `omni copy` · `omni copy daily_sales --company demo --dry-run`")
+def copy_table(
+    name: Annotated[str | None, typer.Argument(help="Which one; lists them when left out.")] = None,
+    company: Company = "demo",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be copied only.")] = False,
+    ephemeral: Ephemeral = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Copy a published table to MongoDB or Firestore, if it has changed since the last time."""
+    with clear_errors():
+        from omni.cli import copies
+
+        if name is None:
+            copies.list_copies(as_json=as_json)
+            return
+        if dry_run:
+            copies.show_plan(name, company, as_json=as_json)
+            return
+        from omni.cli.night import run_flow
+        from omni.destinations.copy_declaration import copy_named
+
+        copy_named(name, company)
+        good = run_flow(
+            "copy_tables", [company], full=False, ephemeral=ephemeral, quiet=quiet, as_json=as_json,
+            verbose=verbose, parameters={"name": name},
+        )  # fmt: skip
+    if not good:
+        raise typer.Exit(FAILED)
+
+
 @app.command()
 def check() -> None:
     """Check every declaration: contracts, models, metrics, tenants, experiments, predictions, dashboards."""

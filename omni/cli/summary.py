@@ -144,7 +144,15 @@ def _written(steps: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _copied(steps: dict[str, dict[str, Any]]) -> list[str]:
+    return [
+        f"{name}: " + ("nothing new" if step["unchanged"] else f"{step['written']:,} rows copied")
+        for name, step in steps.items()
+    ]
+
+
 _TELLERS = {
+    "copies": _copied,
     "write back": _written,
     "ingest": _ingested,
     "models": _built,

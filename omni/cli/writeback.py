@@ -35,13 +35,13 @@ def show_plan(name: str, company: str, *, replay: bool, as_json: bool) -> None:
         ConfigError: there is no such write-back or nothing published, or a column must not leave the house.
         SchemaError: keys are not unique.
     """
-    from omni.declarations import check_write_back
+    from omni.declarations import check_leaving
     from omni.destinations.declaration import write_back_named
     from omni.destinations.ledger import letters
     from omni.destinations.write import planned
 
     tenant, declared = tenancy.get(company), write_back_named(name)
-    check_write_back(declared)
+    check_leaving(declared)
     found = planned(tenant, declared, replay=replay)
     examples = {
         kind: {item.key: list(item.changed) for item in items[:EXAMPLES]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 WAIT_SECONDS = 30
 """How long a transaction waits for another one's lock."""
 CONNECT_SECONDS = 10
+AT_ONCE = 500
+"""Rows sent to the database in one go."""
 
 
 class Utc(sa.TypeDecorator[datetime]):
@@ -90,7 +92,7 @@ def _opened(address: str) -> sa.Engine:
     try:
         place = sa.make_url(address)
         shown = place.render_as_string(hide_password=True)
-        made = _made(place)
+        made = unmigrated(place)
         try:
             upgrade(made)
         except BaseException:
@@ -104,7 +106,8 @@ def _opened(address: str) -> sa.Engine:
     return made
 
 
-def _made(place: sa.URL) -> sa.Engine:
+def unmigrated(place: sa.URL) -> sa.Engine:
+    """An engine on the database as it is; raises ConfigError where its driver is missing."""
     if place.get_backend_name() == "sqlite":
         private_folder(settings().home)
         made = sa.create_engine(place, pool_pre_ping=True)
@@ -126,7 +129,12 @@ def _sqlite_ways(connection: Any, _record: Any) -> None:
     """WAL for readers beside one writer; transactions begin when SQLAlchemy says so, at once for writing."""
     connection.isolation_level = None
     cursor = connection.cursor()
-    pragmas = (f"busy_timeout={WAIT_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+    pragmas = (
+        f"busy_timeout={WAIT_SECONDS * 1000}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    )
     for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
@@ -158,6 +166,41 @@ def alone(connection: sa.Connection, name: str) -> None:
     if connection.dialect.name == "postgresql":
         key = sa.func.hashtextextended(name, 0)
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+
+
+def insert(dialect: str, table: type[Base]) -> Any:
+    """An INSERT that can be told what to do about a row that is there already."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)
+
+
+def insert_new(
+    opened: Session, table: type[Base], keys: Sequence[str], rows: Iterable[dict[str, Any]]
+) -> int:
+    """Insert rows except those that are there already, by whichever process; returns how many were new.
+
+    They go in the order of their keys: two processes that insert the same rows in different orders would
+    each wait for the other.
+
+    Args:
+        opened: the transaction.
+        table: where to.
+        keys: the columns that make a row the same: the primary key's or a unique constraint's.
+        rows: whole rows, all with the same columns.
+    """
+    ordered = sorted(rows, key=lambda row: [row[name] for name in keys])
+    connection = opened.connection()
+    adding = insert(connection.dialect.name, table).on_conflict_do_nothing(index_elements=list(keys))
+    new = 0
+    for start in range(0, len(ordered), AT_ONCE):
+        part = ordered[start : start + AT_ONCE]
+        new += connection.execute(adding, part, execution_options={"preserve_rowcount": True}).rowcount
+    return new
 
 
 @contextmanager

@@ -10,6 +10,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from omni.control.database import Base
 
+LONGEST_KEY = 200
+"""Characters a row's key may have."""
+
 
 class WrittenRow(Base):
     """The last known content of one row at one destination, by keyed digests that tell nobody the values.
@@ -25,7 +28,7 @@ class WrittenRow(Base):
     tenant: Mapped[str] = mapped_column(sa.String(63), primary_key=True)
     write_back: Mapped[str] = mapped_column(sa.String(100), primary_key=True)
     destination: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
-    key: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
+    key: Mapped[str] = mapped_column(sa.String(LONGEST_KEY), primary_key=True)
     content: Mapped[str | None] = mapped_column(sa.String(64))
     columns: Mapped[dict[str, Any]]
     writes: Mapped[int]

@@ -58,8 +58,8 @@ def _migrate(connection: sa.Connection, *, adopted: bool) -> None:
     command.upgrade(config, "head")
     if old and (wrong := differences(connection)):
         raise ConfigError(
-            f"The control database has tables made by an unreleased version that differ: {wrong[0]!r}. Correct "
-            "them, or move the database away and start a new one (tokens and persons' keys would be lost)."
+            f"The control database has tables of an unreleased version that differ: {wrong[0]!r}. "
+            "Correct them, or move the database away to start anew: tokens and keys of persons would be lost."
         )
 
 

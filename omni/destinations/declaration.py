@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,9 @@ from omni import yamlfile
 from omni.errors import ConfigError
 from omni.settings import settings
 from omni.yamlfile import Declaration
+
+if TYPE_CHECKING:
+    from sqlglot import exp
 
 Columns = Mapping[str, Collection[str]]
 """By table, names of columns."""
@@ -145,6 +148,22 @@ def write_back_named(name: str) -> WriteBack:
             f"One is a file {settings().data / 'writebacks'}/<name>.yml."
         )
     return known[name]
+
+
+def parsed_condition(text: str, who: str) -> tuple[exp.Expr, str]:
+    """A declared condition and its SQL, which is nothing but a condition.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    from sqlglot import condition
+    from sqlglot.errors import SqlglotError
+
+    try:
+        found = condition(text, dialect="duckdb")
+        return found, found.sql(dialect="duckdb", comments=False)
+    except SqlglotError:
+        raise ConfigError(f"{who}: where is no SQL condition: {text}") from None
 
 
 def refuse_personal(declared: WriteBack, hidden: Columns, readable: Columns) -> None:

@@ -27,7 +27,13 @@ BATCH = 500
 
 
 def publish(
-    database: Database, table: str, batches: Iterable[pl.DataFrame], key: list[str], *, version: str
+    database: Database,
+    table: str,
+    batches: Iterable[pl.DataFrame],
+    key: list[str],
+    *,
+    version: str,
+    owner: str,
 ) -> int | None:
     """Make a version of a table the current one.
 
@@ -37,12 +43,13 @@ def publish(
         batches: its rows.
         key: columns that identify a row; they become the document's id.
         version: of the table's content; if it is the current one, nothing is done.
+        owner: whose table it is; another's is not replaced.
 
     Returns:
         Rows written, or None if that version was current.
 
     Raises:
-        ConfigError: a row has no key, or a name cannot be an id.
+        ConfigError: the table there is another's, a row has no key, or a name cannot be an id.
         CountMismatch: rows share a key.
         AuthError, SourceError, TransientError: as the server answers.
     """
@@ -50,6 +57,11 @@ def publish(
     pointer: Any = database.library.collection(ROOT).document(document_id([table], table))
     with errors(where):
         noted = _noted(database, pointer) or {}
+        if noted and noted.get("owner") != owner:
+            raise ConfigError(
+                f"{where}: it is the copy of tenant {noted.get('owner')!r}. Give each tenant a database of "
+                "its own, by a block of the tenant's name."
+            )
         if noted.get("current") == version:
             return None
         target = pointer.collection("versions").document(document_id([version], table))
@@ -72,7 +84,7 @@ def publish(
         before = noted.get("current")
         batch = database.library.batch()
         batch.set(target, {"rows": written, "at": datetime.now(UTC)})
-        batch.set(pointer, {"current": version, "before": before, "rows": written})
+        batch.set(pointer, {"owner": owner, "current": version, "before": before, "rows": written})
         _commit(database, batch)
         kept = {document_id([name], table) for name in (version, before) if name}
         versions = pointer.collection("versions")

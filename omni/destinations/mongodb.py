@@ -34,6 +34,7 @@ def publish(
     key: list[str],
     *,
     version: str,
+    owner: str,
 ) -> int | None:
     """Make a collection hold exactly a table's rows.
 
@@ -43,12 +44,14 @@ def publish(
         batches: the table's rows.
         key: columns that identify a row; they become `_id`, several as an object.
         version: of the table's content; what is there already is left alone.
+        owner: whose table it is. A collection that holds something else is never replaced.
 
     Returns:
         Rows written, or None if that version was there.
 
     Raises:
-        ConfigError: a row has no key, or a column's name cannot be a field.
+        ConfigError: the collection is somebody else's, a row has no key, or a column's name cannot be a
+            field.
         CountMismatch: rows share a key, or another process published at the same time.
         AuthError, SourceError, TransientError: as the server answers.
     """
@@ -58,8 +61,12 @@ def publish(
     with errors(where):
         names = database.list_collection_names()
         noted = database[VERSIONS].find_one({"_id": table})
+        _refuse_others(database, table, owner, noted, there=table in names)
         if noted and noted.get("version") == version and table in names:
             return None
+        if not noted:
+            # Said before the collection is there, so that what is found after a crash is known as ours.
+            database[VERSIONS].insert_one({"_id": table, "owner": owner})
         database.drop_collection(staging)
         database.create_collection(staging)
         _copy_indexes(database, table, staging, names)
@@ -81,10 +88,30 @@ def publish(
         database[staging].rename(table, dropTarget=True)
         database[VERSIONS].replace_one(
             {"_id": table},
-            {"_id": table, "version": version, "rows": written, "at": datetime.now(UTC)},
+            {"_id": table, "owner": owner, "version": version, "rows": written, "at": datetime.now(UTC)},
             upsert=True,
         )
     return written
+
+
+def _refuse_others(
+    database: Database[dict[str, Any]],
+    table: str,
+    owner: str,
+    noted: dict[str, Any] | None,
+    *,
+    there: bool,
+) -> None:
+    if noted and noted.get("owner") != owner:
+        raise ConfigError(
+            f"MongoDB {table}: the collection holds the copy of tenant {noted.get('owner')!r}. Give each "
+            "tenant a database of its own, by a block of the tenant's name."
+        )
+    if there and not noted and database[table].find_one({}) is not None:
+        raise ConfigError(
+            f"MongoDB {table}: the collection holds documents that Omni did not copy there, and would lose "
+            "them. Name another collection, or empty this one yourself."
+        )
 
 
 def _copy_indexes(database: Database[dict[str, Any]], table: str, staging: str, names: list[str]) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import duckdb
 
-from omni.destinations.declaration import Value, WriteBack
+from omni.control.ledger import LONGEST_KEY
+from omni.destinations.declaration import Value, WriteBack, parsed_condition
 from omni.errors import ConfigError, SchemaError
 from omni.security.hashing import Hasher
 from omni.tenancy import Tenant
@@ -174,7 +175,8 @@ class _Digests:
 def read_rows(tenant: Tenant, declared: WriteBack) -> dict[str, dict[str, Scalar]]:
     """The published rows by key, each value in the form it is compared and written in; raises as `plan`."""
     names = ", ".join(f'"{name}"' for name in declared.used)
-    condition = f" WHERE {_condition(declared)}" if declared.where else ""
+    who = f"write-back {declared.name}"
+    condition = f" WHERE {parsed_condition(declared.where, who)[1]}" if declared.where else ""
     with open_snapshot(tenant) as con:
         try:
             fetched = con.execute(f"SELECT {names} FROM {declared.table}{condition}").fetchall()
@@ -189,6 +191,11 @@ def read_rows(tenant: Tenant, declared: WriteBack) -> dict[str, dict[str, Scalar
             raise SchemaError(
                 f"write-back {declared.name}: a row of {declared.table} has no key; leave it out by `where`"
             )
+        if len(str(row[0])) > LONGEST_KEY:
+            raise SchemaError(
+                f"write-back {declared.name}: a row of {declared.table} has a key of {len(str(row[0]))} "
+                f"characters; at most {LONGEST_KEY} are kept"
+            )
         values = {name: scalar(row[at[value.column]], value) for name, value in declared.columns.items()}
         rows[str(row[0])] = values
     if len(rows) != len(fetched):
@@ -197,19 +204,6 @@ def read_rows(tenant: Tenant, declared: WriteBack) -> dict[str, dict[str, Scalar
             f"{declared.key.column} with another; it must identify a row"
         )
     return rows
-
-
-def _condition(declared: WriteBack) -> str:
-    """The declared condition, and nothing but a condition."""
-    from sqlglot import condition
-    from sqlglot.errors import SqlglotError
-
-    try:
-        return condition(declared.where or "true", dialect="duckdb").sql(dialect="duckdb", comments=False)
-    except SqlglotError:
-        raise ConfigError(
-            f"write-back {declared.name}: where is no SQL condition: {declared.where}"
-        ) from None
 
 
 def scalar(value: Any, how: Value) -> Scalar:

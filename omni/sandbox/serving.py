@@ -47,6 +47,7 @@ class Options:
     hubspot_per_day: int = 650_000
     token_seconds: float | None = None
     stripe_per_second: int = 4_000
+    zapier_per_second: int = 30
 
     def __post_init__(self) -> None:
         if not 0 <= self.faults < 1:

@@ -22,7 +22,6 @@ from omni.sandbox.reply import Reply
 from omni.sandbox.serving import DOWN, State, deliver, retry_header, target_of
 
 LARGEST = 10 * 1024 * 1024
-PER_SECOND = 30
 RETRY_SECONDS = 1
 
 
@@ -30,9 +29,9 @@ RETRY_SECONDS = 1
 class _Hooks:
     """What each hook got, and which are gone."""
 
+    pace: Window
     caught: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
-    pace: Window = field(default_factory=lambda: Window(PER_SECOND, 1.0))
 
 
 def _failure(status: int, said: str, wait: float | None = None) -> Reply:
@@ -65,7 +64,7 @@ def _catch(hooks: _Hooks, key: str, body: bytes) -> Reply:
 
 def routes(state: State) -> list[Route]:
     """Zapier's catch hooks, and the sandbox's own window on them."""
-    hooks = _Hooks()
+    hooks = _Hooks(Window(state.options.zapier_per_second, 1.0))
 
     def key_of(request: Request) -> str:
         return f"{request.path_params['account']}/{request.path_params['hook']}"

@@ -20,18 +20,15 @@ import os
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from omni.control.database import engine, now, session
+from omni.control.database import engine, insert_new, now, session
 from omni.control.keys import SubjectKey, TenantKey
 from omni.errors import ConfigError
 from omni.security.hashing import hkdf
 from omni.security.vault import Vault
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
 
 PREFIX = "e1."
 """Begins every ciphertext; names its version."""
@@ -39,6 +36,7 @@ PURPOSE = "personal data"
 KEY_BYTES, NONCE_BYTES, HASH_BYTES = 64, 12, 16
 BATCH = 5_000
 REMEMBERED = 50_000
+KEYS = ("tenant", "subject", "subject_id_hash")
 SALT = b"omni-pipelines subject keys 1"
 
 T = TypeVar("T")
@@ -152,7 +150,7 @@ class SubjectKeys:
                 if opened.get_bind().dialect.name == "sqlite":
                     # Else the old bytes would stay in the file's free space.
                     opened.execute(sa.text("PRAGMA secure_delete=ON"))
-                made = _insert(opened, SubjectKey, [self._row(subject, name, None) for name in names])
+                made = insert_new(opened, SubjectKey, KEYS, [self._row(subject, n, None) for n in names])
                 gone = (
                     sa.update(SubjectKey)
                     .where(*self._among(subject, names), SubjectKey.destroyed_at.is_(None))
@@ -190,7 +188,7 @@ class SubjectKeys:
             made[id_] = key = os.urandom(KEY_BYTES)
             rows.append(self._row(subject, name, self._wrap(subject, name, key)))
         with session() as opened:
-            ours = _insert(opened, SubjectKey, rows) == len(rows)
+            ours = insert_new(opened, SubjectKey, KEYS, rows) == len(rows)
         return made if ours else self._read(subject, ids)[0]
 
     def _read(self, subject: str, ids: Iterable[str]) -> tuple[dict[str, bytes], set[str]]:
@@ -258,24 +256,12 @@ def _tenant_key(tenant: str) -> bytes:
         if row is None:
             sealed = vault.seal(os.urandom(32), purpose="tenant key", name=PURPOSE)
             values = {"tenant": tenant, "purpose": PURPOSE, "sealed": sealed, "created_at": now()}
-            _insert(opened, TenantKey, [values])
+            insert_new(opened, TenantKey, ("tenant", "purpose"), [values])
             row = opened.get_one(TenantKey, (tenant, PURPOSE))
         key = vault.open(row.sealed, purpose="tenant key", name=PURPOSE)
         if not vault.current(row.sealed):
             row.sealed = vault.seal(key, purpose="tenant key", name=PURPOSE)
     return key
-
-
-def _insert(opened: Session, table: type[Any], rows: list[dict[str, Any]]) -> int:
-    """Insert rows except those whose primary key exists; returns how many were new."""
-    if not rows:
-        return 0
-    if opened.get_bind().dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert
-    else:
-        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
-    done = opened.connection().execute(insert(table.__table__).on_conflict_do_nothing(), rows)
-    return max(done.rowcount, 0)
 
 
 def _settle() -> None:

@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from zoneinfo import ZoneInfo
 
 from omni.errors import ConfigError
+from omni.sources.parse import NOTE
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,18 @@ _SIMPLE = re.compile(r"[+-]?[0-9]+(,[0-9]+)?")
 
 
 def comma_number(text: str) -> str:
-    """`1.234,5` as `1234.5`; anything else becomes a text that is no number, for it could be read wrong."""
+    """`1.234,5` as `1234.5`; anything else gets a note, so that it is no number that could be read wrong."""
     stripped = text.strip()
     if _GROUPED.fullmatch(stripped) or _SIMPLE.fullmatch(stripped):
         return stripped.replace(".", "").replace(",", ".")
-    return f"{text} (with decimal ,)"
+    return f"{text}{NOTE}with decimal ,"
 
 
 def _day(text: str, form: str) -> str:
     try:
         return datetime.strptime(text.strip(), form).date().isoformat()  # noqa: DTZ007 (a date has no zone)
     except ValueError:
-        return f"{text} (not {form})"
+        return f"{text}{NOTE}not {form}"
 
 
 def zoned(text: str, zone: ZoneInfo | None, form: str = "") -> str:
@@ -104,10 +105,10 @@ def zoned(text: str, zone: ZoneInfo | None, form: str = "") -> str:
     try:
         when = datetime.strptime(text.strip(), form) if form else datetime.fromisoformat(text.strip())  # noqa: DTZ007
     except ValueError:
-        return f"{text} (not {form})" if form else text
+        return f"{text}{NOTE}not {form}" if form else text
     if when.tzinfo is not None or zone is None:
         return when.isoformat()
     local = when.replace(tzinfo=zone)
     if local.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != when:
-        return f"{text} (skipped by the clocks of {zone.key})"
+        return f"{text}{NOTE}skipped by the clocks of {zone.key}"
     return local.isoformat()

@@ -240,7 +240,7 @@ def changes(
     tables: list[Contract],
     resume: Any,
     *,
-    seconds: float = 5.0,
+    seconds: float = 2.0,
     most: int = 10_000,
 ) -> Changes:
     """Ids of the documents that changed or went since `resume`; None begins now.

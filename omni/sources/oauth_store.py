@@ -19,7 +19,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from omni.control.database import engine, now, session
+from omni.control.database import alone, engine, now, session
 from omni.control.tokens import OAuthToken
 from omni.errors import AuthError, StorageError, TransientError
 from omni.files import private_folder
@@ -276,11 +276,25 @@ def _only_one(tenant: str, vendor: str) -> Iterator[None]:
             yield
             return
         with engine().begin() as connection:
-            key = sa.func.hashtextextended(f"oauth {tenant} {vendor}", 0)
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+            _wait_for_hosts(connection, tenant, vendor)
             yield
     finally:
         os.close(descriptor)
+
+
+def _wait_for_hosts(connection: sa.Connection, tenant: str, vendor: str) -> None:
+    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS:.0f}s'"))
+    try:
+        alone(connection, f"oauth {tenant} {vendor}")
+    except sa.exc.OperationalError:
+        raise TransientError(_waited(tenant, vendor)) from None
+
+
+def _waited(tenant: str, vendor: str) -> str:
+    return (
+        f"Another process has been renewing the tokens of {vendor} for {tenant!r} for over "
+        f"{LOCK_SECONDS:.0f} s. Try again later."
+    )
 
 
 def _wait_for(descriptor: int, tenant: str, vendor: str) -> None:
@@ -290,10 +304,7 @@ def _wait_for(descriptor: int, tenant: str, vendor: str) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= until:
-                raise TransientError(
-                    f"Another process has been renewing the tokens of {vendor} for {tenant!r} for over "
-                    f"{LOCK_SECONDS:.0f} s. Try again later."
-                ) from None
+                raise TransientError(_waited(tenant, vendor)) from None
             time.sleep(0.02)
         else:
             return

@@ -34,6 +34,9 @@ POLARS_TYPES: dict[Type, pl.DataType] = {
 MALFORMED = object()
 """Stands for a cell whose surroundings are of the wrong shape, e.g. a text where an object belongs."""
 
+NOTE = "\x1f"
+"""Ends what a source wrote, where its module adds why that is no value of the column's type."""
+
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 EPOCH = re.compile(r"-?[0-9]{11,14}")
 """Epoch milliseconds. Shorter ones are refused: ten digits are as likely seconds, eight a date."""
@@ -87,7 +90,8 @@ def parse(values: pl.Series | list[Any], kind: Type, scale: int = 2) -> tuple[pl
         try:
             rewritten[index] = rewrite(text)
         except (ValueError, OverflowError) as error:
-            problems[index] = f"{error} (shape {shape(text)})"
+            written, _, note = text.partition(NOTE)
+            problems[index] = f"{error} (shape {shape(written)}{note and f', {note}'})"
             rewritten[index] = None
     series = pl.Series(rewritten, dtype=pl.String)
     typed = cast(series)

@@ -14,7 +14,7 @@ import polars as pl
 
 from omni.errors import ConfigError, SchemaError
 from omni.security.hashing import Hasher
-from omni.sources.parse import MALFORMED, parse, polars_type
+from omni.sources.parse import MALFORMED, NOTE, parse, polars_type
 from omni.warehouse.contracts import Column, Contract
 
 Record = dict[str, Any]
@@ -323,7 +323,7 @@ def _misfits(
         for index in problems:
             cell = cells[index]
             if cell is not MALFORMED:
-                texts[index] = cell if isinstance(cell, str) else json.dumps(cell)
+                texts[index] = cell.partition(NOTE)[0] if isinstance(cell, str) else json.dumps(cell)
         kept = f"{name}{TEXT_SUFFIX}"
         columns[kept] = pl.Series(kept, texts, dtype=pl.String)
         result.learned.setdefault(contract.table, {})[kept] = Column(type="string", optional=True)

@@ -72,6 +72,10 @@ class Changes:
     more: bool = False
 
 
+def _nothing_to_compare(_client: object, _tables: list[Contract]) -> list[str]:
+    return []
+
+
 @dataclass(frozen=True)
 class Vendor(Generic[C]):
     """One vendor's way of reading.
@@ -82,9 +86,9 @@ class Vendor(Generic[C]):
         open: a client for an account; a context manager.
         lag: how long the vendor may take to show a change; windows end this long before now.
         resolution: the finest step its window filter can tell apart.
-        check: compares contracts with the vendor's own schema; returns what is worth reporting.
         count: how many top-level records the vendor says the window holds; None if it does not say.
         read: the window's records in pages, after a page's `resume` if one is given; may repeat a record.
+        check: compares contracts with the vendor's own schema; returns what is worth reporting.
         reread: records by id, as they are now; those not found are gone. None: the vendor cannot.
         fields: the account's own fields of the parent object that its contract does not declare, by path;
             None: the vendor has no schema, and new fields are noticed in the records.
@@ -98,9 +102,9 @@ class Vendor(Generic[C]):
     open: Callable[[Connection], AbstractContextManager[C]]
     lag: timedelta
     resolution: timedelta
-    check: Callable[[C, list[Contract]], list[str]]
     count: Callable[[C, list[Contract], Window], int | None]
     read: Callable[[C, list[Contract], Window, Any], Iterator[Page]]
+    check: Callable[[C, list[Contract]], list[str]] = _nothing_to_compare
     reread: Callable[[C, list[Contract], list[str]], Iterator[Page]] | None = None
     fields: Callable[[C, list[Contract]], dict[str, Field]] | None = None
     changes: Callable[[C, list[Contract], Any], Changes] | None = None

@@ -48,8 +48,8 @@ def cursor_of(
 ) -> datetime | None:
     """Up to where a stream is loaded (UTC).
 
-    None before its first load, and when a contract has got a column that was not read so far: only reading
-    everything again fills it.
+    None before its first load, and when a contract has got a column that was not read so far, or reads one
+    from elsewhere: only reading everything again fills it.
     """
     row = con.execute(
         "SELECT cursor, columns FROM ops.cursors WHERE vendor = $1 AND stream = $2", [vendor, stream]
@@ -233,9 +233,14 @@ def _merge(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, t
     if first:
         return _first_load(con, staged, contract, timezone)
     same_key = " AND ".join(f'old."{column}" = new."{column}"' for column in contract.key)
+    compared = [ROW_HASH]
+    if _is_full(staged) or staged.asked is not None:
+        # Meant to put right whatever the table holds, also what changed there without its hash.
+        compared += [name for name in contract.columns if name not in contract.key]
+    differs = " OR ".join(f'old."{name}" IS DISTINCT FROM new."{name}"' for name in compared)
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE changed AS SELECT new.* FROM {incoming} new "
-        f"LEFT JOIN {table} old ON {same_key} WHERE old.{ROW_HASH} IS DISTINCT FROM new.{ROW_HASH}"
+        f"LEFT JOIN {table} old ON {same_key} WHERE {differs}"
     )
     gone = _gone(table)
     con.execute(f"CREATE OR REPLACE TEMP TABLE {gone} AS {_gone_sql(staged, contract, same_key)}")
@@ -347,7 +352,12 @@ def _days_of(
 
 
 def _columns(declared: Iterable[Contract]) -> list[str]:
-    return sorted(f"{contract.table}.{name}" for contract in declared for name in contract.columns)
+    """The columns that are read, each with where it comes from."""
+    return sorted(
+        f"{contract.table}.{name} from {column.path or name}"
+        for contract in declared
+        for name, column in contract.columns.items()
+    )
 
 
 def _record(

@@ -141,7 +141,7 @@ def _claim(tenant: str, vault: Vault, moment: datetime, limit: int) -> list[Due]
         .where(HookDelivery.tenant == tenant, HookDelivery.state.in_(LIVE), HookDelivery.due_at <= moment)
         .order_by(HookDelivery.due_at, HookDelivery.id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, of=HookDelivery)
     )
     found = []
     with session() as opened:
@@ -234,7 +234,7 @@ def _until(text: str) -> float:
 def _settle(tenant: str, due: Due, result: Result, moment: datetime) -> str:
     """Note what became of a delivery; returns the kind to count it under."""
     with session() as opened:
-        row = opened.get(HookDelivery, due.id)
+        row = opened.get(HookDelivery, due.id, with_for_update=True)
         if row is None or row.state not in LIVE:
             return "ended"
         row.status, row.reason = result.status, None if result.good else result.reason[:300]

@@ -70,7 +70,12 @@ def events(vendor: str, headers: Mapping[str, str], body: bytes) -> list[Event]:
         found = [_stripe(value, body)]
     else:
         found = _generic(headers, value, body)
-    return found
+    return [Event(_storable(one.delivery), _storable(one.topic), one.body) for one in found]
+
+
+def _storable(text: str) -> str:
+    """Without what JSON may hold and databases do not: NUL and halves of surrogate pairs."""
+    return text.replace("\0", "?").encode("utf-8", "replace").decode()
 
 
 def _no_number(name: str) -> Any:

@@ -18,13 +18,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from omni.control.database import now, session
+from omni.control.database import alone, insert_new, now, session
 from omni.control.hooks import HookDelivery, HookKey, HookSubscription
 from omni.errors import ConfigError
 from omni.security.hashing import Hasher
 from omni.security.vault import Vault
 from omni.webhooks import targets
-from omni.webhooks.inbox import insert
 from omni.webhooks.signatures import STANDARD_PREFIX
 
 LIVE = ("new", "failed")
@@ -102,6 +101,7 @@ def subscribe(tenant: str, event: str, target_url: str, *, loopback: bool = Fals
     vault = Vault(tenant)
     target = hmac.digest(Hasher.for_tenant(tenant).key, b"hook " + target_url.encode(), "sha256").hex()
     with session() as opened:
+        alone(opened.connection(), f"hooks: subscribe {tenant}")
         live = sa.select(HookSubscription).where(
             HookSubscription.tenant == tenant, HookSubscription.ended_at.is_(None)
         )
@@ -195,29 +195,22 @@ def publish(tenant: str, event: str, rows: Iterable[Mapping[str, Any]]) -> int:
         HookSubscription.ended_at.is_(None),
     )
     with session() as opened:
-        before = opened.scalar(sa.select(sa.func.coalesce(sa.func.max(HookDelivery.id), 0)))
-        adding = insert(opened, HookDelivery.__table__).on_conflict_do_nothing(
-            index_elements=["subscription", "event_id"]
-        )
-        for number in list(opened.scalars(interested)):
-            values = [
-                {
-                    "tenant": tenant,
-                    "subscription": number,
-                    "event": event,
-                    "event_id": key,
-                    "body": vault.seal(body, purpose=PURPOSE, name=f"{number}/{key}"),
-                    "state": "new",
-                    "attempts": 0,
-                    "due_at": at,
-                    "created_at": at,
-                }
-                for key, body in told
-            ]
-            for start in range(0, len(values), 500):
-                opened.connection().execute(adding, values[start : start + 500])
-        new = sa.select(sa.func.count()).where(HookDelivery.id > before, HookDelivery.tenant == tenant)
-        return opened.scalar(new) or 0
+        owed = [
+            {
+                "tenant": tenant,
+                "subscription": number,
+                "event": event,
+                "event_id": key,
+                "body": vault.seal(body, purpose=PURPOSE, name=f"{number}/{key}"),
+                "state": "new",
+                "attempts": 0,
+                "due_at": at,
+                "created_at": at,
+            }
+            for number in opened.scalars(interested)
+            for key, body in told
+        ]
+        return insert_new(opened, HookDelivery, ("subscription", "event_id"), owed)
 
 
 def _told(tenant: str, event: str, row: Mapping[str, Any], at: datetime) -> tuple[str, bytes]:

@@ -12,10 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
 
-from omni.control.database import now, session
+from omni.control.database import insert, insert_new, now, session
 from omni.control.inbox import LIVE, InboxEvent, InboxRefusal, body_of, seal_body
 from omni.errors import ConfigError
 from omni.security.vault import Vault
@@ -52,12 +50,6 @@ class Pending:
     hints: Mapping[str, list[str]] | None = None
 
 
-def insert(opened: Session, table: Any) -> Any:
-    """An INSERT that can tell what to do about a row that is there already."""
-    made = postgresql.insert if opened.get_bind().dialect.name == "postgresql" else sqlite.insert
-    return made(table)
-
-
 def store(deliveries: Iterable[Incoming], refusals: Mapping[tuple[str, str, str], int]) -> int:
     """Keep events that are not there yet and count refusals, in one transaction.
 
@@ -70,24 +62,16 @@ def store(deliveries: Iterable[Incoming], refusals: Mapping[tuple[str, str, str]
     """
     rows = [row for delivery in deliveries for row in _rows(delivery)]
     with session() as opened:
-        before = opened.scalar(sa.select(sa.func.coalesce(sa.func.max(InboxEvent.id), 0)))
-        for start in range(0, len(rows), 500):
-            opened.connection().execute(
-                insert(opened, InboxEvent.__table__).on_conflict_do_nothing(
-                    index_elements=["tenant", "vendor", "delivery"]
-                ),
-                rows[start : start + 500],
-            )
-        for (tenant, vendor, reason), number in refusals.items():
+        new = insert_new(opened, InboxEvent, ("tenant", "vendor", "delivery"), rows)
+        for (tenant, vendor, reason), number in sorted(refusals.items()):
             key = {"tenant": tenant, "vendor": vendor, "reason": reason, "day": now().date()}
-            adding = insert(opened, InboxRefusal).values(**key, refused=number)
+            adding = insert(opened.get_bind().dialect.name, InboxRefusal).values(**key, refused=number)
             opened.execute(
                 adding.on_conflict_do_update(
                     index_elements=list(key), set_={"refused": InboxRefusal.refused + number}
                 )
             )
-        new = opened.scalar(sa.select(sa.func.count()).where(InboxEvent.id > before)) if rows else 0
-    return int(new or 0)
+    return new
 
 
 def _rows(delivery: Incoming) -> list[dict[str, Any]]:
@@ -184,7 +168,7 @@ def fail(ids: Iterable[int], reason: str, moment: datetime | None = None) -> int
     with session() as opened:
         for start in range(0, len(wanted), 500):
             part = InboxEvent.id.in_(wanted[start : start + 500])
-            for row in opened.scalars(sa.select(InboxEvent).where(part)):
+            for row in opened.scalars(sa.select(InboxEvent).where(part).with_for_update()):
                 row.attempts, row.reason = row.attempts + 1, text
                 if row.attempts >= ATTEMPTS:
                     row.state, row.settled_at, dead = "dead", at, dead + 1

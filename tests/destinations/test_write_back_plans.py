@@ -107,6 +107,9 @@ def test_keys_must_be_there_and_identify(published, declared, tenant):
     published({"": 0.5})
     with pytest.raises(SchemaError, match=r"a row of ml\.scores has no key"):
         read_rows(tenant, declared())
+    published({"k" * 201: 0.5})
+    with pytest.raises(SchemaError, match="a key of 201 characters; at most 200 are kept"):
+        read_rows(tenant, declared())
     published({"1": (0.5, "a"), "2": (0.5, "a")})
     twice = declared(key={"column": "grade", "property": "hs_object_id"})
     with pytest.raises(SchemaError, match=r"1 rows of ml\.scores share their grade"):

@@ -62,7 +62,9 @@ def test_first_all_then_nothing_then_what_changed(hub, published, declared, run)
     assert scores(hub, keys)[keys[7]] == "0.500"
 
 
-def test_a_wrong_row_is_set_aside_and_the_others_are_written(hub, published, declared, run, tenant, caplog):
+def test_a_wrong_row_is_set_aside_and_the_others_are_written(
+    either_database, hub, published, declared, run, tenant, caplog
+):
     keys = ids(hub, 3)
     published({keys[0]: "0.1", keys[1]: "secret words", keys[2]: "0.3", "99": "0.4"}, "VARCHAR")
     one = declared(columns={SCORE: "score"})
@@ -94,7 +96,9 @@ def test_a_batch_refused_as_a_whole_is_halved_until_the_wrong_row_is_known(
     assert 13 <= hub.asked()["hubspot batch_update contacts"] <= 15
 
 
-def test_a_crash_between_sending_and_noting_does_no_harm(hub, published, declared, run, tenant):
+def test_a_crash_between_sending_and_noting_does_no_harm(
+    either_database, hub, published, declared, run, tenant
+):
     keys = ids(hub, 150)
     published(dict.fromkeys(keys, 0.25))
     one = declared()
@@ -108,7 +112,7 @@ def test_a_crash_between_sending_and_noting_does_no_harm(hub, published, declare
     assert run(one, hub).written == 0
 
 
-def test_what_was_taken_before_a_failure_is_noted(hub, published, declared, run):
+def test_what_was_taken_before_a_failure_is_noted(either_database, hub, published, declared, run):
     keys = ids(hub, 250)
     published(dict.fromkeys(keys, 0.25))
     run(declared(), hub)
@@ -216,13 +220,15 @@ def test_what_hubspot_lacks_is_said_before_anything_is_written(hub, published, d
     assert not [label for label in hub.asked() if "batch" in label]
 
 
-def test_the_ledger_keeps_no_value_and_can_forget_a_person(hub, published, declared, run, tenant, home):
+def test_the_ledger_keeps_no_value_and_can_forget_a_person(
+    either_database, hub, published, declared, run, tenant, control_content
+):
     keys = ids(hub, 2)
     published({keys[0]: ("0.5", "platinum"), keys[1]: ("0.6", "bronze")}, "VARCHAR")
     one = declared(columns={SCORE: "score", "job_level": "grade"})
     run(one, hub)
     assert known_rows(tenant.tenant, one).keys() == set(keys)
-    stored = b"".join(path.read_bytes() for path in home.glob("control.db*"))
+    stored = control_content()
     assert keys[0].encode() in stored
     assert b"platinum" not in stored
     assert forget(tenant.tenant, [keys[0]]) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
 from omni import tenancy
@@ -9,7 +11,7 @@ from omni.errors import ConfigError
 from omni.settings import settings
 from omni.sources.files import VENDOR
 from omni.tenancy import Tenant
-from tasks.connections import connected, connection
+from tasks.connections import connected, connection, now
 
 
 @pytest.fixture
@@ -72,6 +74,24 @@ def test_a_declared_api_and_databases_are_set_by_variables(setting):
     assert [one.token.get_secret_value() for one in found.values()] == ["t-1", "p-1", ""]
 
 
+def test_databases_of_a_sandbox_company_are_its_own_and_never_the_sandbox(setting):
+    simulated = tenancy.get("demo").model_copy(update={"sources": {"mongodb": ["orders"]}})
+    setting(OMNI_SANDBOX_UNTIL="2025-09-30")
+    with (
+        pytest.raises(ConfigError, match=r"'demo'.*sandbox does not stand in.*OMNI_MONGODB__BASE_URL"),
+        connected(simulated),
+    ):
+        pass
+    with pytest.raises(ConfigError, match=r"OMNI_FIRESTORE__BASE_URL"):
+        connection("demo", "firestore")
+    setting(OMNI_MONGODB__BASE_URL="mongodb://db.example/shop", OMNI_MONGODB__CHANGE_STREAM="true")
+    with connected(simulated):
+        found = connection("demo", "mongodb")
+    assert (found.base_url, found.options) == ("mongodb://db.example/shop", {"change_stream": "true"})
+    assert now(simulated, "mongodb").year >= 2026
+    assert now(simulated, "hubspot").date() == date(2025, 10, 1)
+
+
 def test_what_is_missing_is_named(setting):
     setting()
     with pytest.raises(ConfigError, match="OMNI_REST__FEEDBACK__TOKEN"), connected(alone(feedback=1)):
@@ -82,3 +102,19 @@ def test_what_is_missing_is_named(setting):
     with pytest.raises(ConfigError, match=r"OMNI_MONGODB__BASE_URL.*mongodb://db\.example") as error:
         settings()
     assert "secret-word" not in str(error.value)
+
+
+@pytest.mark.parametrize("vendor", ["webhooks", "warehouse", "lookup", "fax"])
+def test_what_is_no_vendor_with_an_account_is_refused_with_the_known_ones(setting, vendor):
+    setting()
+    with (
+        pytest.raises(ConfigError, match=rf"{vendor!r}; known: .*files, firestore, hubspot.*feedback"),
+        connected(alone(**{vendor: 1})),
+    ):
+        pass
+
+
+def test_a_wrong_value_of_a_vendor_without_settings_of_its_own_names_the_variable(setting):
+    setting(OMNI_VENDORS__HELPDESK__REQUESTS_PER_10S="many")
+    with pytest.raises(ConfigError, match="OMNI_VENDORS__HELPDESK__REQUESTS_PER_10S"):
+        settings()

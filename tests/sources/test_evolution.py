@@ -16,6 +16,7 @@ from omni.security.hashing import Hasher
 from omni.settings import settings
 from omni.sources.connection import Connection
 from omni.sources.extract import extract
+from omni.sources.parse import NOTE
 from omni.sources.records import Shield, column_name, typed
 from omni.warehouse.contracts import Contract
 from omni.warehouse.database import open_warehouse
@@ -100,6 +101,11 @@ def test_a_value_of_another_type_is_kept_as_text():
     result = read(ODD, contract(misfits="evolve"))
     assert result.frames[TABLE]["age"].to_list() == [30, None, None]
     assert result.frames[TABLE]["age__text"].to_list() == [None, "unknown", '{"years": 5}']
+
+
+def test_a_text_is_kept_as_the_source_wrote_it_without_its_modules_note():
+    result = read([{"id": "1", "age": f"1,5{NOTE}with decimal ."}], contract(misfits="evolve"))
+    assert result.frames[TABLE]["age__text"].to_list() == ["1,5"]
 
 
 def test_a_value_of_another_type_stops_a_frozen_load():

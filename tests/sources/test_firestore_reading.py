@@ -6,17 +6,9 @@ The emulator is an apt package (google-cloud-cli-firestore-emulator) that needs 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import threading
-import time
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -32,7 +24,6 @@ from omni.warehouse.contracts import Column, Contract, Source
 
 pytestmark = pytest.mark.slow
 
-EMULATOR = Path("/usr/lib/google-cloud-sdk/platform/cloud-firestore-emulator/cloud_firestore_emulator")
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 EVER = Window(None, datetime(2100, 1, 1, tzinfo=UTC))
 TABLES = [
@@ -52,49 +43,10 @@ TABLES = [
 ]
 
 
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _answers(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory):
-    if not EMULATOR.exists() or shutil.which("java") is None:
-        pytest.skip("no Firestore emulator: apt-get install google-cloud-cli-firestore-emulator, and Java")
-    port, log = _free_port(), tmp_path_factory.mktemp("firestore") / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [str(EMULATOR), "start", "--host=127.0.0.1", f"--port={port}"],
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-            env=os.environ | {"JAVA_TOOL_OPTIONS": "-Xmx512m"},
-        )
-    try:
-        ends, pause = time.monotonic() + 60, threading.Event()
-        while not _answers(port):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < ends, log.read_text()
-            pause.wait(0.1)
-        yield f"127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 @pytest.fixture
-def connection(emulator, monkeypatch):
+def connection(firestore_emulator, monkeypatch):
     """A database of its own for each test, for an emulator makes projects as they are named."""
-    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", emulator)
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_emulator)
     return Connection("firestore", f"firestore://p-{uuid.uuid4().hex[:12]}", SecretStr(""), timeout=10)
 
 
@@ -239,9 +191,9 @@ FRAME = pl.DataFrame(
 )
 
 
-def published(connection, frame, version, key=("region",)):
+def published(connection, frame, version, key=("region",), owner="acme"):
     with opened(connection) as database:
-        return destination.publish(database, "sales", [frame], list(key), version=version)
+        return destination.publish(database, "sales", [frame], list(key), version=version, owner=owner)
 
 
 def shown(connection):
@@ -268,6 +220,8 @@ def test_a_published_table_takes_the_place_of_the_one_before(connection):
     }
     assert set(shown(connection)) == {"north/1", "..", "__x__"}
     assert published(connection, FRAME, "v1") is None
+    with pytest.raises(ConfigError, match="tenant 'acme'"):
+        published(connection, FRAME, "v2", owner="other")
     assert published(connection, FRAME.head(1), "v2") == 1
     assert set(shown(connection)) == {"north/1"}
     assert published(connection, FRAME.head(2), "v3") == 2

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import SecretStr
 
 from omni.errors import SourceError
-from omni.settings import PROJECT, settings
+from omni.settings import settings
 from omni.sources.connection import Connection
 from omni.sources.extract import extract, tables
 from omni.sources.following import follow
@@ -34,17 +32,6 @@ columns:
   changed: {type: timestamp, optional: true}
 source: {vendor: mongodb, object: orders, cursor: changed}
 """
-
-
-@pytest.fixture
-def mongod():
-    path = PROJECT / "tests" / "support" / "mongod.py"
-    spec = importlib.util.spec_from_file_location("support_mongod_following", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    with module.mongod_running() as server:
-        yield server
 
 
 @pytest.fixture

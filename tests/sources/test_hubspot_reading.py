@@ -320,7 +320,7 @@ def test_malformed_pages_are_refused(account, run, page, said):
 def test_unknown_names_are_answered_with_the_known_ones(connect, tenant, tmp_path):
     with pytest.raises(ConfigError, match="Known: companies, contacts, deals"):
         tables("hubspot", "calls")
-    with pytest.raises(ConfigError, match="Known: hubspot, shopify"):
+    with pytest.raises(ConfigError, match="Known: files, firestore, hubspot"):
         streams("fax")
 
 

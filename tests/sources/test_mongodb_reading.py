@@ -251,13 +251,13 @@ FRAME = pl.DataFrame(
 )
 
 
-def published(mongod, frame, version="v1", key=("region",)):
+def published(mongod, frame, version="v1", key=("region",), owner="acme"):
     with opened(connected(mongod)) as database:
-        return destination.publish(database, "sales", [frame], list(key), version=version)
+        return destination.publish(database, "sales", [frame], list(key), version=version, owner=owner)
 
 
 def test_a_published_table_replaces_the_old_one_whole(mongod):
-    mongod.put("sales", {"_id": "gone", "region": "gone"})
+    assert published(mongod, FRAME.head(1).with_columns(region=pl.lit("gone")), "v0") == 1
     mongod.indexes["sales"] = [{"v": 2, "key": {"day": 1}, "name": "by_day", "unique": False}]
     assert published(mongod, FRAME) == 3
     rows = {row["_id"]: row for row in mongod.rows("sales")}
@@ -272,6 +272,24 @@ def test_a_published_table_replaces_the_old_one_whole(mongod):
     }
     assert [index["name"] for index in mongod.indexes["sales"]] == ["by_day"]
     assert set(mongod.data) == {"sales", "omni_published"}
+
+
+def test_a_collection_of_somebody_elses_is_never_replaced(mongod):
+    mongod.put("sales", {"_id": 1, "theirs": True})
+    with pytest.raises(ConfigError, match="documents that Omni did not copy"):
+        published(mongod, FRAME)
+    assert mongod.rows("sales") == [{"_id": 1, "theirs": True}]
+    mongod.remove("sales", 1)
+    assert published(mongod, FRAME) == 3
+    with pytest.raises(ConfigError, match="tenant 'acme'"):
+        published(mongod, FRAME, "v2", owner="other")
+
+
+def test_a_first_publication_that_was_killed_before_its_note_is_known_as_ours(mongod):
+    assert published(mongod, FRAME) == 3
+    mongod.put("omni_published", {"_id": "sales", "owner": "acme"})
+    assert published(mongod, FRAME) == 3
+    assert published(mongod, FRAME) is None
 
 
 def test_publishing_again_writes_nothing_and_a_new_version_only_once(mongod):

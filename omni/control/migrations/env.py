@@ -1,6 +1,6 @@
 """How Alembic reaches the control database: over the connection that `omni.control.migrate` hands it.
 
-From the command line (`alembic revision --autogenerate -m "what" --rev-id 0002`) it is the installation's own.
+From the command line (`alembic revision --autogenerate --rev-id 0002 -m "what"`) it is the one in use here.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context
 
-from omni.control.database import engine
+from omni.control.database import unmigrated, url
 from omni.control.models import Base
 
 
@@ -23,5 +23,5 @@ given = context.config.attributes.get("connection")
 if given is not None:
     migrate(given)
 else:
-    with engine().begin() as own:
+    with unmigrated(sa.make_url(url())).begin() as own:
         migrate(own)
