@@ -9,17 +9,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from omni import tenancy
-from omni.errors import ConfigError
+from omni.errors import CheckFailed, ConfigError, SchemaError
 from omni.sources.extract import Plan, extract, plan, reread, tables, window_end
 from omni.sources.following import follow
+from omni.sources.parts import PROGRESS
 from omni.sources.vendors import vendor_named
 from omni.telemetry import Progress, emit
 from omni.tenancy import Tenant
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.dead_letters import waiting
-from omni.warehouse.load import already_loaded, cursor_of, load, token_of
-from omni.warehouse.staged import Staged
+from omni.warehouse.load import already_loaded, cursor_of, last_load, load, token_of
+from omni.warehouse.staged import MANIFEST, Staged
 from tasks.connections import connection, now
 from tasks.policy import Handle, step
 from tasks.run import Run, Step
@@ -92,7 +95,8 @@ def read_stream(
     backfill = since is not None or until is not None
     with open_warehouse(owner) as warehouse, warehouse.cursor() as con:
         start = None if full else cursor_of(con, vendor, stream, tables(vendor, stream))
-        if (left := _left_behind(folder)) and already_loaded(con, left):
+        left = _left_behind(folder)
+        if (left and already_loaded(con, left)) or _outdated(con, vendor, stream, folder):
             shutil.rmtree(folder)
     label = f"read {vendor} {stream}"
     staged = extract(
@@ -118,6 +122,13 @@ def _left_behind(folder: Path) -> Staged | None:
         return None
 
 
+def _outdated(con: duckdb.DuckDBPyConnection, vendor: str, stream: str, folder: Path) -> bool:
+    """Whether the stream was loaded since a killed run left this folder: what it holds may be old by now."""
+    noted = [path.stat().st_mtime for path in (folder / MANIFEST, folder / PROGRESS) if path.exists()]
+    loaded = last_load(con, vendor, stream)
+    return bool(noted) and loaded is not None and loaded.timestamp() > max(noted)
+
+
 @step(STAGE, "load {vendor} {stream}")
 def load_stream(tenant: str, vendor: str, stream: str, handle: Handle) -> Handle:
     """Merge a staged folder, then remove it."""
@@ -126,8 +137,12 @@ def load_stream(tenant: str, vendor: str, stream: str, handle: Handle) -> Handle
 
 def _loaded(tenant: str, vendor: str, stream: str, handle: Handle) -> Handle:
     staged = Staged.load(Path(handle["folder"]))
-    with open_warehouse(tenancy.get(tenant)) as warehouse:
-        loaded = load(warehouse, staged)
+    try:
+        with open_warehouse(tenancy.get(tenant)) as warehouse:
+            loaded = load(warehouse, staged)
+    except (CheckFailed, SchemaError, duckdb.Error):
+        shutil.rmtree(staged.folder)  # the next run reads again, perhaps a corrected source
+        raise
     shutil.rmtree(staged.folder)
     return {
         "vendor": vendor,
@@ -192,6 +207,10 @@ def ingest(run: Run, selection: Selection | None = None) -> dict[tuple[str, str]
     chosen = selection or Selection()
     loads = {}
     for vendor, stream in list(chosen.of(run.tenant)):
+        until = chosen.until
+        if chosen.since and not until:
+            # Named once, so that a retry of the step reads the same window.
+            until = window_end(vendor, now(run.tenant, vendor)).isoformat()
         read = run.submit(
             STAGE,
             read_stream,
@@ -202,7 +221,7 @@ def ingest(run: Run, selection: Selection | None = None) -> dict[tuple[str, str]
             run.run_id,
             run.full,
             chosen.since,
-            chosen.until,
+            until,
         )
         loads[vendor, stream] = run.submit(
             STAGE,
@@ -253,21 +272,8 @@ def replay_dead_letters(run: Run, selection: Selection) -> list[Step]:
         letters = waiting(con)
     steps = []
     for vendor, stream in list(selection.of(run.tenant)):
-        parent, *children = tables(vendor, stream)
-        owners = {
-            child.table: child.key.index(child.parent_key or "")
-            for child in children
-            if child.parent_key in child.key
-        }
-        keys = sorted(
-            {
-                letter.key if letter.table == parent.table else letter.key.split("|")[owners[letter.table]]
-                for letter in letters
-                if (letter.vendor, letter.stream) == (vendor, stream)
-                and (letter.table == parent.table or letter.table in owners)
-                and "?" not in letter.key
-            }
-        )
+        of_stream = [letter for letter in letters if (letter.vendor, letter.stream) == (vendor, stream)]
+        keys = sorted({letter.record for letter in of_stream if letter.record is not None})
         if keys:
             name = f"replay {vendor} {stream}"
             read = run.submit(STAGE, replay_stream, name, run.tenant.tenant, vendor, stream, keys, run.run_id)

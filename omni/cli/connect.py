@@ -222,22 +222,30 @@ def _shown(row: OAuthToken) -> dict[str, str | int | None]:
 def disconnect_account(vendor: str, company: str) -> None:
     """End an account's tokens at the vendor, as far as it offers that, and remove them here.
 
+    Not while they are renewed: what the vendor gave then would stay good, and nobody could end it.
+
     Raises:
         ConfigError: no such account is connected.
+        TransientError: they have been in renewal for long.
     """
     from omni.sources.oauth import revoke
     from omni.sources.oauth_providers import provider_of
-    from omni.sources.oauth_store import find, forget
+    from omni.sources.oauth_store import find, forget, only_one, stored_login
 
     tenancy.get(company)
+    unknown = ConfigError(f"No account at {vendor!r} is connected for {company!r}. See: omni connections")
+    if stored_login(company, vendor) is None:
+        raise unknown
     told = "The vendor offers no way to end its tokens: remove the app in the account as well."
-    try:
-        account = find(company, vendor)
-        if account and revoke(provider_of(vendor, account.site), account.client, account.tokens):
-            told = "Its tokens are no longer good at the vendor."
-    except OmniError as error:
-        # Removing them here must not depend on the vendor, nor on a lost master key.
-        told = f"The tokens could not be ended at the vendor ({error}) Remove the app in the account as well."
-    if not forget(company, vendor):
-        raise ConfigError(f"No account at {vendor!r} is connected for {company!r}. See: omni connections")
+    with only_one(company, vendor):
+        try:
+            account = find(company, vendor)
+            if account and revoke(provider_of(vendor, account.site), account.client, account.tokens):
+                told = "Its tokens are no longer good at the vendor."
+        except OmniError as error:
+            # Removing them here must not depend on the vendor, nor on a lost master key.
+            told = f"The tokens could not be ended at the vendor ({error}) "
+            told += "Remove the app in the account as well."
+        if not forget(company, vendor):
+            raise unknown
     typer.echo(f"Disconnected {vendor} of {company}. {told}")

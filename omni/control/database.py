@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,7 @@ def unmigrated(place: sa.URL) -> sa.Engine:
     """An engine on the database as it is; raises ConfigError where its driver is missing."""
     if place.get_backend_name() == "sqlite":
         private_folder(settings().home)
+        _private_file(place.database)
         made = sa.create_engine(place, pool_pre_ping=True)
         sa.event.listen(made, "connect", _sqlite_ways)
         sa.event.listen(made, "begin", _sqlite_begin)
@@ -123,6 +125,14 @@ def unmigrated(place: sa.URL) -> sa.Engine:
         ) from None
     sa.event.listen(made, "connect", _postgresql_ways)
     return made
+
+
+def _private_file(name: str | None) -> None:
+    """Make SQLite's file, if it is missing, so that only its owner may read it; its log becomes alike."""
+    if name and name != ":memory:" and not name.startswith("file:"):
+        # Where this fails SQLite cannot open it either, and says why.
+        with suppress(OSError):
+            os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _sqlite_ways(connection: Any, _record: Any) -> None:

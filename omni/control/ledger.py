@@ -17,9 +17,10 @@ LONGEST_KEY = 200
 class WrittenRow(Base):
     """The last known content of one row at one destination, by keyed digests that tell nobody the values.
 
-    `content` is null where nothing of ours is there: never written, or cleared. `rejected` is the content
-    that was refused last, for `reason`: a dead letter until the row changes or is replayed. `writes` counts
-    what was written, so that a row which returns to an earlier content is no repetition.
+    `content` is null where nothing of ours is there: never written, or cleared. It begins with `?` from
+    before a sending until its answer: the vendor may hold the earlier content or what follows. `rejected` is
+    the content that was refused last, for `reason`: a dead letter until the row changes or is replayed.
+    `writes` counts what was written, so that a row which returns to an earlier content is no repetition.
     """
 
     __tablename__ = "written_rows"

@@ -159,14 +159,17 @@ def _sorted_out(body: Any, batch: _Batch, items: list[Item]) -> Outcome:
         named = [name for part in ("objectWriteTraceId", "ids", "id") for name in _list(context.get(part))]
         reasons |= {str(name): reason_of(error) for name in named}
     done: set[str] = set()
-    for row in need(body, "results", list, where):
+    results = need(body, "results", list, where)
+    # Object types without trace ids name no row; if there is a result for each, all are written.
+    complete = not body.get("errors") and len(results) >= len(items)
+    for row in results:
         done |= {str(row.get("objectWriteTraceId")), str(row.get("id")) if batch.by_id else ""}
     written, refused = [], []
     for item in items:
         reason = reasons.get(item.token) or (reasons.get(item.key) if batch.by_id else None)
         if reason is not None:
             refused.append(Refusal(item, reason))
-        elif item.token in done or (batch.by_id and item.key in done) or not body.get("errors"):
+        elif item.token in done or (batch.by_id and item.key in done) or complete:
             written.append(item)
         else:
             refused.append(Refusal(item, "HubSpot did not say what became of it", again=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from omni.control.database import now, session
 from omni.control.ledger import WrittenRow
 from omni.destinations.declaration import WriteBack
-from omni.destinations.plan import LEFT, Item, Known
+from omni.destinations.plan import LEFT, UNSURE, Item, Known, unsure
 
 AT_ONCE = 500
 """Keys asked for in one query; databases bound how many parameters it may have."""
@@ -50,10 +50,15 @@ def known_rows(tenant: str, declared: WriteBack) -> dict[str, Known]:
     with session() as opened:
         rows = opened.execute(
             sa.select(
-                WrittenRow.key, WrittenRow.content, WrittenRow.columns, WrittenRow.writes, WrittenRow.rejected
+                WrittenRow.key,
+                WrittenRow.content,
+                WrittenRow.columns,
+                WrittenRow.writes,
+                WrittenRow.rejected,
+                WrittenRow.rejected_at.is_not(None),
             ).where(*_of(tenant, declared))
         )
-        return {key: Known(content, columns, writes, bad) for key, content, columns, writes, bad in rows}
+        return {key: Known(*found) for key, *found in rows}
 
 
 def _of(tenant: str, declared: WriteBack) -> tuple[sa.ColumnElement[bool], ...]:
@@ -64,8 +69,38 @@ def _of(tenant: str, declared: WriteBack) -> tuple[sa.ColumnElement[bool], ...]:
     )
 
 
-def record(tenant: str, declared: WriteBack, outcome: Outcome, run_id: str) -> None:
-    """Note what became of a sending, all of it or nothing."""
+def intend(tenant: str, declared: WriteBack, items: list[Item], run_id: str) -> dict[str, str | None]:
+    """Note that rows are about to be sent, so that they are sent again if nothing more is noted.
+
+    A lost answer leaves open what the vendor holds; without this, a row that returned to what was written
+    before would count as unchanged.
+
+    Returns:
+        What the ledger held of each key, for `record`.
+    """
+    with session() as opened:
+        rows = _rows(opened, tenant, declared, [item.key for item in items])
+        before = {key: row.content for key, row in rows.items()}
+        for item in items:
+            row, content = rows[item.key], unsure(item.content)
+            if row.content is not None and row.content.startswith(UNSURE) and row.content != content:
+                row.writes += 1
+            row.content, row.run_id = content, run_id
+    return before
+
+
+def record(
+    tenant: str, declared: WriteBack, outcome: Outcome, run_id: str, before: Mapping[str, str | None]
+) -> None:
+    """Note what became of a sending, all of it or nothing.
+
+    Args:
+        tenant: whose.
+        declared: the write-back.
+        outcome: what the destination answered.
+        run_id: noted with each row.
+        before: what `intend` gave. Refused rows get it back, unless it is not known what became of them.
+    """
     moment = now()
     items = [*outcome.written, *(refusal.item for refusal in outcome.refused)]
     with session() as opened:
@@ -79,6 +114,8 @@ def record(tenant: str, declared: WriteBack, outcome: Outcome, run_id: str) -> N
             row.rejected = row.reason = row.rejected_at = None
         for refusal in outcome.refused:
             row = rows[refusal.item.key]
+            if not refusal.again:
+                row.content = before.get(refusal.item.key)
             row.rejected = None if refusal.again else (refusal.item.content or LEFT)
             row.reason, row.rejected_at = refusal.reason[:300], moment
 
@@ -114,6 +151,18 @@ def letters(tenant: str, declared: WriteBack, limit: int = 100) -> list[Letter]:
     )
     with session() as opened:
         return [Letter(key, reason or "") for key, reason in opened.execute(wanted)]
+
+
+def settle(tenant: str, declared: WriteBack, keys: Sequence[str]) -> None:
+    """Take rows off the list of dead letters about which nothing is to be done any more."""
+    for start in range(0, len(keys), AT_ONCE):
+        some = WrittenRow.key.in_(keys[start : start + AT_ONCE])
+        with session() as opened:
+            opened.execute(
+                sa.update(WrittenRow)
+                .where(*_of(tenant, declared), some)
+                .values(rejected=None, reason=None, rejected_at=None)
+            )
 
 
 def forget(tenant: str, keys: Iterable[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
@@ -24,16 +25,32 @@ EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)
 """Holds every double to the last decimal."""
 LEFT = "left"
 """Stands in the ledger for the refused content of a row that leaves."""
+UNSURE = "?"
+"""Begins the ledger's content of a row that is being sent, before what is sent; equal to no content."""
+
+
+def unsure(content: str | None) -> str:
+    """What the ledger holds of a row from before it is sent until its fate is known."""
+    return UNSURE + (content or LEFT)
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the ledger knows of a row: digests of its content and columns, and of what was refused."""
+    """What the ledger knows of a row: digests of its content and columns, and of what was refused.
+
+    `letter`: it is listed as a dead letter.
+    """
 
     content: str | None
     columns: dict[str, str]
     writes: int
     rejected: str | None
+    letter: bool = False
+
+    @property
+    def unsure(self) -> bool:
+        """Whether its last sending was never answered, so that the vendor may hold either content."""
+        return self.content is not None and self.content.startswith(UNSURE)
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,7 @@ class Plan:
         unchanged: how many rows need nothing.
         held: how many are dead letters and wait for a change or a replay.
         known: how many written rows there were.
+        settled: keys of dead letters about which nothing is to be done any more.
     """
 
     declared: WriteBack
@@ -77,6 +95,7 @@ class Plan:
     unchanged: int
     held: int
     known: int
+    settled: list[str] = field(default_factory=list)
 
     @property
     def items(self) -> list[Item]:
@@ -126,13 +145,14 @@ def plan(tenant: Tenant, declared: WriteBack, known: dict[str, Known], *, replay
         SchemaError: two rows share a key, or one has none.
     """
     digests = _Digests(Hasher.for_tenant(tenant.tenant).key, declared)
-    new, changed, unchanged, held = [], [], 0, 0
+    new, changed, held = [], [], 0
+    same: set[str] = set()
     rows = read_rows(tenant, declared)
     for key, values in rows.items():
         before = known.get(key)
         item = digests.item(key, values, before)
         if before is not None and item.content == before.content:
-            unchanged += 1
+            same.add(key)
         elif before is not None and item.content == before.rejected and not replay:
             held += 1
         elif before is None or before.content is None:
@@ -147,7 +167,20 @@ def plan(tenant: Tenant, declared: WriteBack, known: dict[str, Known], *, replay
                 held += 1
             else:
                 leaving.append(digests.item(key, cleared, written[key], leaves=True))
-    return Plan(declared, new, changed, leaving, unchanged, held, len(written))
+    settled = _settled(declared, rows, same, known)
+    return Plan(declared, new, changed, leaving, len(same), held, len(written), settled)
+
+
+def _settled(
+    declared: WriteBack, rows: Mapping[str, object], same: set[str], known: dict[str, Known]
+) -> list[str]:
+    """Keys of dead letters whose row is as it was written last, or is gone and need not be cleared."""
+    stays = declared.leaving is None
+    return [
+        key
+        for key, row in known.items()
+        if row.letter and (key in same or (key not in rows and (stays or row.content is None)))
+    ]
 
 
 @dataclass(frozen=True)
@@ -166,7 +199,9 @@ class _Digests:
     ) -> Item:
         columns = {name: self.of(name, value)[:12] for name, value in values.items()}
         content, writes = self.of(values), before.writes if before else 0
-        earlier = before.columns if before and before.content is not None else {}
+        if before and before.unsure and before.content != unsure(None if leaves else content):
+            writes += 1  # as `ledger.intend` counts: another change than the one that was not answered
+        earlier = before.columns if before and before.content is not None and not before.unsure else {}
         changed = tuple(name for name in values if columns[name] != earlier.get(name))
         token = self.of(key, content, writes)
         return Item(key, values, None if leaves else content, columns, token, changed)

@@ -1,12 +1,14 @@
 """Segments and scores as fields of Salesforce's records, by Bulk API 2.0 ingest jobs.
 
 With the key `Id` records that exist are updated; with an external id, records that do not exist are made.
-Either way writing twice does no more than writing once, so a job whose fate is unknown is simply done again.
+Either way writing twice does no more than writing once, so a job whose fate is unknown is simply done again,
+after it was aborted: left alone, it could be done after the next one and undo newer values.
 """
 
 from __future__ import annotations
 
 import csv
+import logging
 import re
 import tempfile
 import time
@@ -19,10 +21,10 @@ from typing import Any
 from omni.destinations.declaration import WriteBack
 from omni.destinations.ledger import Outcome, Refusal
 from omni.destinations.plan import Item, text
-from omni.errors import CountMismatch, SchemaError, SourceError, TransientError
+from omni.errors import CountMismatch, OmniError, SchemaError, SourceError, TransientError
 from omni.sources.connection import Connection
 from omni.sources.http import Call, need
-from omni.sources.salesforce_calls import ROOT, Client
+from omni.sources.salesforce_calls import ROOT, Client, Refused
 from omni.sources.salesforce_calls import opened as opened_org
 
 BATCH = 10_000
@@ -34,6 +36,13 @@ CLEAR = "#N/A"
 TRIES = 3
 MAX_LOOK = 30.0
 """Seconds between two looks at a job at most."""
+
+
+log = logging.getLogger(__name__)
+
+
+class _Late(TransientError):
+    """A job is not done in time. Doing it again now would only wait once more."""
 
 
 def opened(connection: Connection) -> AbstractContextManager[Client]:
@@ -81,6 +90,8 @@ def _persistently(job: Callable[[], Outcome]) -> Outcome:
     for _ in range(TRIES - 1):
         try:
             return job()
+        except _Late:
+            raise
         except TransientError:
             continue
     return job()
@@ -130,12 +141,31 @@ def _job(client: Client, declared: WriteBack, upload: bytes, items: list[Item]) 
     job = need(client.http.post(f"{ROOT}/jobs/ingest", asked), "id", str, where)
     path = f"{ROOT}/jobs/ingest/{job}"
     csv_type = {"Content-Type": "text/csv; charset=UTF-8"}
-    client.http.send(
-        Call("PUT", f"{path}/batches", data=upload, headers=csv_type, plain=True, repeatable=False)
-    )
-    client.http.send(Call("PATCH", path, content={"state": "UploadComplete"}, repeatable=False))
-    body = _wait(client, job)
-    return _results(client, path, declared, items, body)
+    try:
+        client.http.send(
+            Call("PUT", f"{path}/batches", data=upload, headers=csv_type, plain=True, repeatable=False)
+        )
+        client.http.send(Call("PATCH", path, content={"state": "UploadComplete"}, repeatable=False))
+        body = _wait(client, job)
+        return _results(client, path, declared, items, body)
+    except BaseException:
+        _abort(client, job)
+        raise
+
+
+def _abort(client: Client, job: str) -> None:
+    """Keep a job that is given up on from being done later; one that ended already refuses this."""
+    try:
+        client.http.send(Call("PATCH", f"{ROOT}/jobs/ingest/{job}", content={"state": "Aborted"}))
+    except Refused:
+        return
+    except OmniError as error:
+        log.warning(
+            "Salesforce ingest job %s may still be done and undo later values (%s); abort it under Bulk Data "
+            "Load Jobs in Setup",
+            job,
+            error,
+        )
 
 
 def _wait(client: Client, job: str) -> dict[str, Any]:
@@ -143,7 +173,7 @@ def _wait(client: Client, job: str) -> dict[str, Any]:
 
     Raises:
         SourceError: it failed or was aborted.
-        TransientError: it is not done in time.
+        TransientError: it is not done in time; the caller aborts it.
     """
     where = f"Salesforce ingest job {job}"
     until, pause = time.monotonic() + client.job_patience, client.backoff
@@ -156,8 +186,9 @@ def _wait(client: Client, job: str) -> dict[str, Any]:
             said = str(body.get("errorMessage") or "no reason given").partition(":")[0].strip()[:100]
             raise SourceError(f"{where} ended as {state}: {said}. See it under Bulk Data Load Jobs in Setup.")
         if time.monotonic() + pause > until:
-            raise TransientError(
-                f"{where} is still {state} after {client.job_patience:.0f} s. Run again later."
+            raise _Late(
+                f"{where} is still {state} after {client.job_patience:.0f} s, so it is given up. "
+                "Run again later."
             )
         client.http.hold(pause)
         pause = min(pause * 1.5, MAX_LOOK)

@@ -1,7 +1,8 @@
-"""Writing back: plan, guard, send in batches, and note each batch once it is known to be there.
+"""Writing back: plan, guard, send in batches, and note each batch before it is sent and once it is there.
 
-A crash between a sending and its note leads to the same rows being sent again, under the same tokens, to
-destinations where that changes nothing.
+After a crash or a lost answer the vendor may hold the earlier content or the new one. Such rows are sent
+again whatever they hold by then, under the same tokens if they are the same, to destinations where that
+changes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from omni.destinations.declaration import WriteBack
-from omni.destinations.ledger import known_rows, record
+from omni.destinations.ledger import intend, known_rows, record, settle
 from omni.destinations.plan import Plan, plan
 from omni.sources.connection import Connection
 from omni.tenancy import Tenant
@@ -76,6 +77,7 @@ def write_back(
     found = planned(tenant, declared, replay=replay)
     if not force:
         found.guard()
+    settle(tenant.tenant, declared, found.settled)
     module: ModuleType = importlib.import_module(MODULES[declared.to.vendor])
     items, written, rejected = found.items, 0, 0
     if not items:
@@ -83,8 +85,10 @@ def write_back(
     with module.opened(connection) as client:
         module.check(client, declared)
         for start in range(0, len(items), module.BATCH):
-            outcome = module.send(client, declared, items[start : start + module.BATCH])
-            record(tenant.tenant, declared, outcome, run_id)
+            part = items[start : start + module.BATCH]
+            before = intend(tenant.tenant, declared, part, run_id)
+            outcome = module.send(client, declared, part)
+            record(tenant.tenant, declared, outcome, run_id, before)
             written += len(outcome.written)
             rejected += len(outcome.refused)
             if progress:

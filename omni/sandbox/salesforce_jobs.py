@@ -1,7 +1,8 @@
 """Salesforce's Bulk API 2.0: query jobs and ingest jobs.
 
-A job's work is done when it is handed in, but its state moves one step with each look at it, so that a
-client must poll. Jobs belong to the version of the API that made them; another is refused with 409.
+A job's state moves one step with each look at it, so that a client must poll. A query is run when it is
+handed in; an upload takes effect only when its job ends, never if it was aborted before. Jobs belong to the
+version of the API that made them; another is refused with 409.
 """
 
 from __future__ import annotations
@@ -182,11 +183,11 @@ def csv_value(value: Any) -> str:
 def job_info(jobs: Jobs, version: str, kind: str, key: str) -> Reply:
     """A job's state; it has moved on by the next look."""
     job = jobs.get(version, kind, key)
-    reply = Reply(job.info())
+    if kind == "ingest" and job.state == "InProgress":
+        _ingest(jobs.org, job)
     if job.state != "Open":
         job.step()
-        reply = Reply(job.info())
-    return reply
+    return Reply(job.info())
 
 
 def set_state(jobs: Jobs, version: str, kind: str, key: str, asked: Any) -> Reply:
@@ -198,10 +199,11 @@ def set_state(jobs: Jobs, version: str, kind: str, key: str, asked: Any) -> Repl
     job = jobs.get(version, kind, key)
     state = asked.get("state") if isinstance(asked, dict) else None
     if state == "Aborted" and job.state not in ENDED:
+        if job.upload is not None:
+            job.rest = _lines(job, jobs.org.types[job.asked["object"]]) or job.rest
         job.state = job.end = "Aborted"
     elif state == "UploadComplete" and kind == "ingest" and job.state == "Open":
         job.state = "UploadComplete"
-        _ingest(jobs.org, job)
     else:
         raise refused(400, "INVALIDJOBSTATE", f"Transition from {job.state} to {state} is not allowed")
     return Reply(job.info())

@@ -26,7 +26,7 @@ import sqlalchemy as sa
 
 from omni.control.database import engine, insert_new, now, session
 from omni.control.keys import SubjectKey, TenantKey
-from omni.errors import ConfigError
+from omni.errors import ConfigError, TransientError
 from omni.security.hashing import hkdf
 from omni.security.vault import Vault
 
@@ -142,6 +142,10 @@ class SubjectKeys:
 
         Returns:
             How many were not erased before.
+
+        Raises:
+            TransientError: they are erased, but another process that reads the control database keeps the
+                old keys in its log; call again once it is done.
         """
         wanted, done = set(ids), 0
         for batch in _batches(wanted):
@@ -265,13 +269,25 @@ def _tenant_key(tenant: str) -> bytes:
 
 
 def _settle() -> None:
-    """Take what was overwritten out of SQLite's log as well, which keeps it until it is started over."""
-    if engine().dialect.name == "sqlite":
-        raw = engine().raw_connection()
-        try:
-            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
-            raw.close()
+    """Take what was overwritten out of SQLite's log as well, which keeps it until it is started over.
+
+    Raises:
+        TransientError: another process reads, which keeps SQLite from it.
+    """
+    if engine().dialect.name != "sqlite":
+        return
+    raw = engine().raw_connection()
+    try:
+        cursor = raw.cursor()
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        busy, *_ = cursor.fetchone()
+    finally:
+        raw.close()
+    if busy:
+        raise TransientError(
+            "The keys were destroyed, but the control database's log still holds their bytes: somebody has "
+            "been reading it, such as a backup or a SQLite shell. Run this again when that has ended."
+        )
 
 
 def _batches(ids: Iterable[T]) -> Iterator[list[T]]:

@@ -15,6 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from omni.errors import ConfigError, CountMismatch, SchemaError, SourceError, StorageError
 from omni.security.hashing import Hasher
 from omni.sources.connection import Connection
@@ -124,7 +126,8 @@ def extract(
     end = _floor(until, chosen)
     window = Window(start, end if start is None else max(start, end))
     follow = chosen.followed(connection) and start is None and moves_cursor
-    reading = Reading(tenant, chosen, stream, folder, window, run_id, moves_cursor, follow)
+    account = httpx.URL(connection.base_url).host or connection.base_url
+    reading = Reading(tenant, chosen, stream, folder, window, run_id, moves_cursor, follow, account)
     return reading.run(connection, progress)
 
 
@@ -161,7 +164,7 @@ def reread(
     with chosen.open(connection) as client:
         _learn(reading, client, parts)
         for page in chosen.reread(client, parts.tables, asked):
-            parts.take(page.records, page.rejected)
+            parts.take(page.records, page.rejected, page.gone)
             if progress:
                 progress(len(parts.seen))
             if parts.waiting >= PART_ROWS:
@@ -197,8 +200,8 @@ def plan(
 class Reading:
     """One window of one stream on its way into a folder; attributes as `extract` takes them.
 
-    `follow`: note before reading where the vendor's record of changes stands, so that it can be asked on from
-    there (`omni.sources.following`).
+    `account` is the host it is read from. `follow`: note before reading where the vendor's record of changes
+    stands, so that it can be asked on from there (`omni.sources.following`).
     """
 
     tenant: Tenant
@@ -209,6 +212,7 @@ class Reading:
     run_id: str
     moves_cursor: bool
     follow: bool = False
+    account: str = ""
 
     def run(self, connection: Connection, progress: Progress | None = None) -> Staged:
         """Read it, or take up what is there; see `extract`."""
@@ -219,7 +223,7 @@ class Reading:
             if parts is not None:
                 try:
                     return _read(self, client, parts, progress)
-                except (SourceError, SchemaError) as error:
+                except (SourceError, SchemaError, CountMismatch) as error:
                     log.warning(
                         "%s %s: starting over, as going on failed: %s", self.vendor.name, self.stream, error
                     )
@@ -233,7 +237,6 @@ class Reading:
     def heading(self) -> dict[str, Any]:
         """What is being read, as noted beside the files."""
         since = self.window.since
-        declared = json.dumps([contract.model_dump(mode="json") for contract in self.tables])
         return {
             "tenant": self.tenant.tenant,
             "vendor": self.vendor.name,
@@ -241,8 +244,13 @@ class Reading:
             "since": since.isoformat() if since else None,
             "until": self.window.until.isoformat(),
             "run_id": self.run_id,
-            "contracts": sha256(declared.encode()).hexdigest(),
+            "identity": self.identity(),
         }
+
+    def identity(self) -> str:
+        """Tells a reading of other contracts, of another account, or of another kind from this one."""
+        declared = [contract.model_dump(mode="json") for contract in self.tables]
+        return sha256(json.dumps([declared, self.account, self.moves_cursor]).encode()).hexdigest()
 
     def finished(self) -> Staged | None:
         """A whole folder of this window, or of one that a killed run read and never loaded."""
@@ -250,20 +258,18 @@ class Reading:
             staged = Staged.load(self.folder)
         except (OSError, ValueError, TypeError, KeyError):
             return None
-        if staged.asked is not None or not self._fits(
-            staged.tenant, staged.vendor, staged.stream, staged.since, staged.until, staged.run_id
-        ):
+        if staged.asked is not None or staged.identity != self.identity():
+            return None
+        if not self._fits(staged.tenant, staged.vendor, staged.stream, staged.since, staged.until):
             return None
         return staged if staged.run_id == self.run_id else replace(staged, run_id=self.run_id).save()
 
-    def _fits(
-        self, tenant: str, vendor: str, stream: str, since: datetime | None, until: datetime, run_id: str
-    ) -> bool:
+    def _fits(self, tenant: str, vendor: str, stream: str, since: datetime | None, until: datetime) -> bool:
         mine = (self.tenant.tenant, self.vendor.name, self.stream, self.window.since)
         if (tenant, vendor, stream, since) != mine:
             return False
-        other_run = self.moves_cursor and run_id != self.run_id
-        return until == self.window.until or (other_run and until < self.window.until)
+        # A window that ended earlier will do where the next one goes on from its end.
+        return until == self.window.until or (self.moves_cursor and until < self.window.until)
 
     def taken_up(self) -> Parts | None:
         """What a killed run left of this window, if it can be gone on with."""
@@ -271,10 +277,9 @@ class Reading:
             note = json.loads((self.folder / PROGRESS).read_text(encoding="utf-8"))
             since = datetime.fromisoformat(note["since"]) if note["since"] else None
             until = datetime.fromisoformat(note["until"])
-            same = note["contracts"] == self.heading()["contracts"]
-            if not same or note["tally"]["resume"] is None:
+            if note["identity"] != self.identity() or note["tally"]["resume"] is None:
                 return None
-            if not self._fits(note["tenant"], note["vendor"], note["stream"], since, until, note["run_id"]):
+            if not self._fits(note["tenant"], note["vendor"], note["stream"], since, until):
                 return None
             parts = replace(self._parts(), until=until).restore(note["tally"])
         except (OSError, ValueError, TypeError, KeyError):
@@ -291,7 +296,8 @@ class Reading:
         declared = self.tables
         shield = Shield(Hasher.for_tenant(self.tenant.tenant), _cipher(self.tenant, declared))
         notice = self.vendor.fields is None
-        return Parts(self.folder, declared, self.window.until, shield, notice_new_fields=notice)
+        whole = self.window.since is None and self.moves_cursor
+        return Parts(self.folder, declared, self.window.until, shield, notice_new_fields=notice, whole=whole)
 
     def complete(self, parts: Parts, *, asked: tuple[str, ...] | None = None) -> Staged:
         """The manifest, written when everything else is."""
@@ -313,6 +319,8 @@ class Reading:
             asked=asked,
             moves_cursor=self.moves_cursor,
             columns=tally.learned,
+            gone=tuple(tally.gone),
+            identity=self.identity(),
             token=tally.token,
         ).save()
         (self.folder / PROGRESS).unlink(missing_ok=True)
@@ -402,7 +410,7 @@ def _gather(pages: Iterable[Page], parts: Parts, progress: Progress | None) -> I
         if page.counted != counted and parts.waiting:
             yield counted, resume
         counted, resume = page.counted, page.resume
-        parts.take(page.records, page.rejected)
+        parts.take(page.records, page.rejected, page.gone)
         if progress and page.records:
             progress(len(parts.seen))
         if parts.waiting >= PART_ROWS:
@@ -426,11 +434,12 @@ def _verify(vendor: Vendor[Any], client: Any, window: Window, parts: Parts) -> N
     Records that changed after the window's end while we read may or may not be in the vendor's count.
     """
     read, late, expected = parts.tally.read, parts.tally.late, parts.tally.expected
-    if expected is None or read <= expected <= read + late:
+    surely = read - parts.tally.unsure
+    if expected is None or surely <= expected <= read + late:
         return
     again = vendor.count(client, parts.tables, window)
     low, high = sorted((expected, expected if again is None else again))
-    if low <= read + late and read <= high:
+    if low <= read + late and surely <= high:
         return
     raise CountMismatch(
         f"{parts.parent}: read {read} records, but {vendor.title} says the window holds {again} "

@@ -7,6 +7,7 @@ sent again only when the vendor certainly did not act on it.
 from __future__ import annotations
 
 import json
+import logging
 import random
 import re
 import time
@@ -32,10 +33,16 @@ MAX_PAUSE = 60.0
 MAX_THROTTLES = 40
 MAX_MALFORMED = 2
 MAX_BODY = 256 * 2**20
+MAX_DOWNLOAD = 64 * 2**30
+DOWNLOAD_PATIENCE = 6 * 3600.0
+"""Seconds one download may take. Both are bounded, as a run holds the warehouse meanwhile."""
 RETRY_STATUS = {408, 425, 429, 430, 477}
 """Besides 5xx. 430 and 477 are Shopify's and HubSpot's own ways to say "later"."""
 
 T = TypeVar("T")
+
+# It logs whole addresses, and some carry their own permission.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 class Again(Exception):
@@ -165,6 +172,7 @@ class Http:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.title = dialect.title
+        self.download_patience = DOWNLOAD_PATIENCE
         self.counters = Counters()
         self._connection = connection
         self._dialect = dialect
@@ -269,12 +277,21 @@ class Http:
                 if response.status_code >= 300:
                     raw = self._body(response, f"{self.title} {call.method}", deadline)
                     return self._judged(call, response, raw)
-                with replacing(target) as temporary, temporary.open("wb") as file:
-                    for chunk in response.iter_bytes():
-                        file.write(chunk)
+                self._store(response, target, call.path)
             return Reply(response.status_code, response.headers, None)
 
         return self._repeated(call, once)
+
+    def _store(self, response: httpx.Response, target: Path, url: str) -> None:
+        ends, size = self._clock() + max(self._connection.patience, self.download_patience), 0
+        with replacing(target) as temporary, temporary.open("wb") as file:
+            for chunk in response.iter_bytes():
+                file.write(chunk)
+                size += len(chunk)
+                if size > MAX_DOWNLOAD:
+                    raise SourceError(f"{self.title}: a download exceeds {MAX_DOWNLOAD >> 30} GiB.")
+                if self._clock() > ends:
+                    raise Again(f"the download of {httpx.URL(url).path} came too slowly")
 
     def _repeated(self, call: Call, once: Callable[[float], Reply]) -> Reply:
         where = f"{self.title} {call.method} {call.path.partition('?')[0]}"

@@ -4,8 +4,8 @@ A first load lists all objects (100 a page). Later loads search on the modificat
 `hubspot_search`). Search shows changes only after a while, hence `LAG`.
 
 What moves no modification date is seen by a full read only: calculated properties, and records deleted for
-good (unless a webhook tells of them). A merge gives the merged record a new id; the rows of the old ids are
-marked as archived when the merged record is read, and removed by the next full read.
+good (unless a webhook tells of them). A merge gives the merged record a new id; the old ids are gone, which
+the merged record tells whenever it is read.
 """
 
 from __future__ import annotations
@@ -93,36 +93,25 @@ def read(http: Http, tables: list[Contract], window: Window, resume: Any) -> Ite
         else:
             start = at.get("start", milliseconds(window.since))
             end = milliseconds(window.until)
-            pages = hubspot_search.changes(http, tables, start, end, at.get("after"), at.get("last"))
-            pages = _merges_noted(tables, window, pages, {"start": start, **at})
+            pages = hubspot_search.changes(http, tables, start, end, at.get("last"))
+            pages = _merges_noted(tables, window, pages)
         yield from _all_mentioned(tables[0], pages)
     for page in list_all(http, tables, archived=True, after=at.get("archived")):
         kept = [record for record in page.records if _within(record, window, place(tables))]
         yield Page(kept, page.resume, counted=False)
 
 
-def _merges_noted(
-    tables: list[Contract], window: Window, pages: Iterator[Page], before: dict[str, Any]
-) -> Iterator[Page]:
-    """The pages, each preceded by one that marks as archived what was merged into its records.
-
-    Args:
-        before: where reading starts; behind the page before its own is where such a page leaves it.
-    """
+def _merges_noted(tables: list[Contract], window: Window, pages: Iterator[Page]) -> Iterator[Page]:
+    """The pages, each telling the ids that were merged into its records: those are gone."""
     for page in pages:
-        gone: list[Record] = []
-        for record in page.records:
-            if (merged := record.get(MERGED)) and modified(record, tables) < window.until:
-                gone += [_merged_away(key, record) for key in re.findall(r"\d+", str(merged))]
-        if gone:
-            yield Page(gone, before, counted=False)
-        yield page
-        before = page.resume
-
-
-def _merged_away(key: str, into: Record) -> Record:
-    dates = {name: into.get(name) for name in hubspot_objects.TOP_LEVEL}
-    return {**dates, "id": key, "archived": True, "associations": {}}
+        gone = [
+            key
+            for record in page.records
+            if (merged := record.get(MERGED)) and modified(record, tables) < window.until
+            for key in re.findall(r"\d+", str(merged))
+            if key != record["id"]
+        ]
+        yield replace(page, gone=tuple(dict.fromkeys(gone))) if gone else page
 
 
 def _all_mentioned(parent: Contract, pages: Iterator[Page]) -> Iterator[Page]:

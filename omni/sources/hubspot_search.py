@@ -1,7 +1,9 @@
 """HubSpot's search: what changed within a window, however much.
 
-A search pages no further than 10,000 results. A larger window is read in several searches; the millisecond
-at which one of them stops is read by object id, as it may hold any number of objects.
+HubSpot's own paging is not used: it counts places in the result, and a record that is edited meanwhile leaves
+its place to the next one, so that a page would begin one too far. It also ends at 10,000 results. Each page is
+a search of its own from the last record's modification date on; a millisecond that fills a page is read by
+object id, as it may hold any number of objects.
 """
 
 from __future__ import annotations
@@ -28,7 +30,6 @@ from omni.sources.vendor import Page, Window, cursor_path
 from omni.warehouse.contracts import Contract
 
 SEARCH_LIMIT = 200
-SEARCH_DEPTH = 10_000
 
 
 def count(http: Http, tables: list[Contract], window: Window) -> int:
@@ -56,7 +57,6 @@ def _page(
     *,
     limit: int = SEARCH_LIMIT,
     sort: str | None = None,
-    after: str | None = None,
 ) -> Any:
     content: dict[str, Any] = {
         "filterGroups": [{"filters": filters}] if filters else [],
@@ -65,43 +65,47 @@ def _page(
     }
     if sort:
         content["sorts"] = [{"propertyName": sort, "direction": "ASCENDING"}]
-    if after:
-        content["after"] = after
     return http.post(f"{objects_path(http, tables)}/search", content)
 
 
 def changes(
-    http: Http, tables: list[Contract], start: int, end: int, after: str | None, last_id: str | None
+    http: Http, tables: list[Contract], start: int, end: int, last_id: str | None = None
 ) -> Iterator[Page]:
-    """All changes in [start, end), in milliseconds.
+    """All changes in [start, end), in milliseconds; those at which a page ends come twice.
 
-    `after` goes on with a search from `start`; `last_id` with the objects of the millisecond `start`.
+    Args:
+        http: the account.
+        tables: the stream's contracts.
+        start: where to begin.
+        end: where to end.
+        last_id: of the millisecond `start`, the objects behind this one only.
+
+    Raises:
+        SourceError: HubSpot does not sort as asked, or promises more than it gives.
     """
     where, cursor = place(tables), cursor_path(tables[0]) or ""
     if last_id is not None:
         yield from _one_millisecond(http, tables, start, last_id)
-        start, after = start + 1, None
-    depth = int(after) if after and after.isdigit() else 0
+        start += 1
     while start < end:
-        body = _page(http, tables, _range(tables, start, end), sort=cursor, after=after)
+        body = _page(http, tables, _range(tables, start, end), sort=cursor)
         records = _found(http, tables, body)
-        after = next_page(body, after, where)
-        if after is None:
+        if next_page(body, None, where) is None:
             yield Page(records, {"archived": None})
             return
-        depth = int(after) if after.isdigit() else depth + len(records)
         if not records:
             raise SourceError(f"{where}: an empty page promises another one.")
-        if depth + SEARCH_LIMIT <= SEARCH_DEPTH:
-            yield Page(records, {"start": start, "after": after})
-            continue
         last = milliseconds(modified(records[-1], tables))
         if last < start:
             raise SourceError(f"{where}: search results are not sorted by {cursor}.")
-        # There may be more of the last millisecond than was shown, even more than a search can show.
-        yield Page(records, {"start": last, "last": "0"})
-        yield from _one_millisecond(http, tables, last, "0")
-        start, after, depth = last + 1, None, 0
+        if last > start:
+            yield Page(records, {"start": last})
+            start = last
+            continue
+        # There may be more of this millisecond than was shown, even more than a search can show.
+        yield Page(records, {"start": start, "last": "0"})
+        yield from _one_millisecond(http, tables, start, "0")
+        start += 1
 
 
 def _one_millisecond(http: Http, tables: list[Contract], when: int, last: str) -> Iterator[Page]:

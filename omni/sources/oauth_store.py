@@ -77,7 +77,7 @@ class StoredLogin:
         return self._renewed(refused)
 
     def _renewed(self, refused: SecretStr | None) -> Access:
-        with _only_one(self.tenant, self.vendor):
+        with only_one(self.tenant, self.vendor):
             account = self._account()
             tokens = account.tokens
             if tokens.access != refused and tokens.fresh(now()):
@@ -88,13 +88,16 @@ class StoredLogin:
             except NeedsConsent as error:
                 if usable:
                     return tokens.given
-                _mark_refused(self.tenant, self.vendor)
+                if not _mark_refused(self.tenant, self.vendor, of=tokens.issued_at):
+                    return self._account().tokens.given
                 raise AuthError(f"{error} {self._advice()}") from None
             except TransientError:
                 if usable:
                     return tokens.given
                 raise
-            keep(account.tenant, account.vendor, account.site, account.client, got, renewal=True)
+            site, client = account.site, account.client
+            if not keep(self.tenant, self.vendor, site, client, got, of=tokens.issued_at):
+                return self._account().tokens.given
             return got.given
 
     def _account(self) -> Account:
@@ -175,8 +178,14 @@ def find(tenant: str, vendor: str) -> Account | None:
 
 
 def keep(
-    tenant: str, vendor: str, site: str | None, client: Client, tokens: Tokens, *, renewal: bool = False
-) -> None:
+    tenant: str,
+    vendor: str,
+    site: str | None,
+    client: Client,
+    tokens: Tokens,
+    *,
+    of: datetime | None = None,
+) -> bool:
     """Store an account's tokens, at once and for good, in place of those it had.
 
     Args:
@@ -185,7 +194,11 @@ def keep(
         site: the account's own host, if one was given.
         client: the app they were given to.
         tokens: what to store.
-        renewal: they follow those stored, nobody consented anew.
+        of: for a renewal, when the tokens it began with were issued. They must still be those stored: an
+            account that was disconnected meanwhile does not come back, one connected anew stays so.
+
+    Returns:
+        Whether they were stored.
 
     Raises:
         StorageError: they could not be stored; where the vendor rotates, the account must be connected anew.
@@ -212,15 +225,15 @@ def keep(
     try:
         with session() as opened:
             row = opened.get(OAuthToken, (tenant, vendor))
+            if of is not None and (row is None or row.issued_at != of):
+                return False
             if row is None:
-                # A renewal of an account that was disconnected meanwhile must not bring it back.
-                if not renewal:
-                    opened.add(OAuthToken(tenant=tenant, vendor=vendor, **values))
-                return
+                opened.add(OAuthToken(tenant=tenant, vendor=vendor, **values))
+                return True
             for name, value in values.items():
                 setattr(row, name, value)
-            row.renewals = row.renewals + 1 if renewal else 0
-            if not renewal:
+            row.renewals = row.renewals + 1 if of is not None else 0
+            if of is None:
                 row.connected_at = now()
     except sa.exc.SQLAlchemyError as error:
         # Without the cause: its text quotes the values.
@@ -228,6 +241,7 @@ def keep(
             f"The tokens of {vendor} for {tenant!r} could not be stored ({type(error).__name__}). Free space "
             f"or make the control database writable, then run `omni connect {vendor} --company {tenant}`."
         ) from None
+    return True
 
 
 def forget(tenant: str, vendor: str) -> bool:
@@ -250,16 +264,19 @@ def _shown(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None
 
 
-def _mark_refused(tenant: str, vendor: str) -> None:
+def _mark_refused(tenant: str, vendor: str, *, of: datetime) -> bool:
+    """Note that tokens issued then are not renewed any more; False if they are not those stored now."""
     with session() as opened:
         row = opened.get(OAuthToken, (tenant, vendor))
-        if row is not None:
-            row.refused_at = now()
+        if row is None or row.issued_at != of:
+            return False
+        row.refused_at = now()
+    return True
 
 
 @contextmanager
-def _only_one(tenant: str, vendor: str) -> Iterator[None]:
-    """Let one process and thread at a time renew an account.
+def only_one(tenant: str, vendor: str) -> Iterator[None]:
+    """Let one process and thread at a time renew an account, or end its tokens.
 
     Not a lock of the SQLite database, which would stop everything else that is written while a vendor is
     asked. On PostgreSQL, where other hosts may share the database, an advisory lock comes on top.

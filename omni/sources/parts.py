@@ -40,7 +40,9 @@ class Tally:
         learned: table name to columns beside the contract's.
         read: the window's records among those the vendor counts, rejected ones included.
         uncounted: the same of those it leaves out of its count.
-        late: records left to the next window.
+        late: records changed after the window's end.
+        unsure: records rejected among those read; they may be late.
+        gone: ids that the source says it no longer has.
         parts: parts written.
         expected: how many the vendor said the window holds, before reading.
         resume: where reading goes on.
@@ -56,6 +58,8 @@ class Tally:
     read: int = 0
     uncounted: int = 0
     late: int = 0
+    unsure: int = 0
+    gone: list[str] = field(default_factory=list)
     parts: int = 0
     expected: int | None = None
     resume: Any = None
@@ -72,6 +76,8 @@ class Parts:
         until: the window's end; later changes belong to the next window.
         shield: protects personal columns.
         notice_new_fields: look for undeclared fields in the records.
+        whole: everything is read, so that what is absent is gone; late records then are kept, not left to the
+            next window.
         tally: what was written.
         seen: digests of the records' ids: each record is taken once.
     """
@@ -81,6 +87,7 @@ class Parts:
     until: datetime
     shield: Shield
     notice_new_fields: bool = False
+    whole: bool = False
     tally: Tally = field(default_factory=Tally)
     seen: set[bytes] = field(default_factory=set)
     _new: list[bytes] = field(default_factory=list)
@@ -92,8 +99,13 @@ class Parts:
         """Name of the parent table."""
         return self.tables[0].table
 
-    def take(self, records: list[Record], rejected: Iterable[dict[str, str]] = ()) -> None:
-        """Take a page's records, those seen before left out, and rows that could not become records.
+    def take(
+        self,
+        records: list[Record],
+        rejected: Iterable[dict[str, str]] = (),
+        gone: Iterable[str] = (),
+    ) -> None:
+        """Take a page's records, those seen before left out, rows that could not become records, and losses.
 
         The first reading of a record stands: a later change is the next window's.
         """
@@ -105,9 +117,16 @@ class Parts:
                 self._new.append(digest)
                 kept.append(record)
         if self._batch is None:
-            self._batch = Batch(self.tables, self.shield, notice_new_fields=self.notice_new_fields)
+            known = self.tally.learned.get(self.parent, {})
+            self._batch = Batch(
+                self.tables,
+                self.shield,
+                notice_new_fields=self.notice_new_fields,
+                learned={column["from"]: name for name, column in known.items() if column.get("from")},
+            )
         self._batch.add(kept)
         self._rejected += rejected
+        self.tally.gone += gone
 
     @property
     def waiting(self) -> int:
@@ -118,8 +137,7 @@ class Parts:
         """Write what was taken as one part, then note where to go on.
 
         Args:
-            counted: the vendor counts them, and they may hold changes after the window's end, which are left
-                to the next window.
+            counted: the vendor counts them, and they may hold changes after the window's end.
             resume: where reading goes on behind them; None where it cannot.
         """
         if self._batch is None:
@@ -129,8 +147,10 @@ class Parts:
         rejected, self._rejected = self._rejected, []
         tally = self.tally
         frames = batch.frames
+        late = 0
         if counted and (cursor := cursor_column(self.tables[0])):
-            frames = self._without_late(frames, cursor)
+            late, in_time = self._without_late(frames, cursor)
+            frames = frames if self.whole else in_time
         for contract in self.tables:
             self._write(contract, frames[contract.table])
         left_out = [*rejected, *batch.rejected]
@@ -143,9 +163,12 @@ class Parts:
         for column_, count in batch.discarded.items():
             tally.discarded[column_] = tally.discarded.get(column_, 0) + count
         tally.rejected += len(left_out)
-        of_parent = frames[self.parent].height + sum(row["table"] == self.parent for row in left_out)
+        lost = sum(row["table"] == self.parent for row in left_out)
+        of_parent = frames[self.parent].height + lost
         if counted:
-            tally.read += of_parent
+            tally.read += of_parent - (late if self.whole else 0)
+            tally.late += late
+            tally.unsure += lost
         else:
             tally.uncounted += of_parent
         write_atomic(self.path / SEEN.format(tally.parts), b"".join(self._new))
@@ -181,19 +204,21 @@ class Parts:
                 {name: column.model_dump(mode="json", by_alias=True) for name, column in extra.items()}
             )
 
-    def _without_late(self, frames: dict[str, pl.DataFrame], cursor: str) -> dict[str, pl.DataFrame]:
+    def _without_late(
+        self, frames: dict[str, pl.DataFrame], cursor: str
+    ) -> tuple[int, dict[str, pl.DataFrame]]:
+        """How many of the parent's rows changed after the window's end, and the frames without them."""
         parent = self.tables[0]
         rows = frames[self.parent]
         is_late = (pl.col(cursor) >= self.until).fill_null(value=False)
         late = rows.filter(is_late)
         if late.is_empty():
-            return frames
-        self.tally.late += late.height
+            return 0, frames
         gone = late[parent.key[0]].implode()
         kept = {self.parent: rows.filter(~is_late)}
         for child in self.tables[1:]:
             kept[child.table] = frames[child.table].filter(~pl.col(child.parent_key or "").is_in(gone))
-        return kept
+        return late.height, kept
 
     def _write(self, contract: Contract, frame: pl.DataFrame) -> None:
         files = self.tally.files.setdefault(contract.table, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -50,7 +50,8 @@ class Typed:
 
     Attributes:
         frames: table name to its rows, in the records' order; columns as the contract orders them.
-        rejected: `{"table", "key", "column", "reason"}` of each row left out, free of values.
+        rejected: `{"table", "key", "column", "reason"}` of each row left out, free of values; of a child's
+            row also its "parent"'s key.
         learned: table name to columns beside the contract's, as its `evolution` allows.
         discarded: column to the number of values that did not fit it and are null.
     """
@@ -163,14 +164,22 @@ class Batch:
             records.
         shield: protects personal columns.
         notice_new_fields: look for fields of the records that the contract does not declare.
+        learned: columns that were already made for such fields, by field.
     """
 
-    def __init__(self, tables: list[Contract], shield: Shield, *, notice_new_fields: bool = False) -> None:
+    def __init__(
+        self,
+        tables: list[Contract],
+        shield: Shield,
+        *,
+        notice_new_fields: bool = False,
+        learned: Mapping[str, str] | None = None,
+    ) -> None:
         self._shield = shield
         self._parent = _Columns(tables[0])
         self._children = [(_Columns(child), rows_path(child), list[int]()) for child in tables[1:]]
         self._bad: dict[int, tuple[str, str]] = {}
-        self._new = _NewFields(tables) if notice_new_fields else None
+        self._new = _NewFields(tables, learned or {}) if notice_new_fields else None
         self._waiting: list[Record] = []
 
     def __len__(self) -> int:
@@ -221,15 +230,17 @@ class Batch:
             orphan = (columns.contract.parent_key or "", "its parent was rejected")
             if bad:
                 failures |= {row: orphan for row, index in enumerate(owners) if index in bad}
-            _put(result, columns, frame, failures)
+            parents = {row: self._parent.key(owners[row]) for row in failures}
+            _put(result, columns, frame, failures, parents)
         return result
 
 
 class _NewFields:
     """Fields of the parent's records that its contract does not declare, as `evolution.new_fields` says."""
 
-    def __init__(self, tables: list[Contract]) -> None:
+    def __init__(self, tables: list[Contract], learned: Mapping[str, str]) -> None:
         parent, *children = tables
+        self._learned = learned
         known = {(column.path or name).partition(".")[0] for name, column in parent.columns.items()}
         self._known = known | {rows_path(child).partition(".")[0] for child in children} | {"id"}
         self._policy = parent.evolution.new_fields
@@ -258,7 +269,8 @@ class _NewFields:
             )
         extra: dict[str, Column] = {}
         for name in sorted(self._found):
-            column = column_name(name, {*parent.contract.columns, *extra})
+            taken = {*parent.contract.columns, *extra, *self._learned.values()}
+            column = self._learned.get(name) or column_name(name, taken)
             extra[column] = Column(type="string", optional=True, **{"from": name})
             cells: list[Any] = [None] * parent.height
             for index, value in self._found[name].items():
@@ -382,13 +394,20 @@ def _at(rows: list[Any], path: str) -> list[Any]:
     return cells
 
 
-def _put(result: Typed, table: _Columns, frame: pl.DataFrame, bad: dict[int, tuple[str, str]]) -> None:
+def _put(
+    result: Typed,
+    table: _Columns,
+    frame: pl.DataFrame,
+    bad: dict[int, tuple[str, str]],
+    parents: Mapping[int, str] | None = None,
+) -> None:
     contract = table.contract
     if bad:
         where = sorted(bad)
         result.rejected += [
             {"table": contract.table, "key": table.key(index)}
             | dict(zip(("column", "reason"), bad[index], strict=True))
+            | ({"parent": parents[index]} if parents else {})
             for index in where
         ]
         keep = pl.repeat(True, frame.height, dtype=pl.Boolean, eager=True).scatter(where, False)

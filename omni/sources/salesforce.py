@@ -144,12 +144,12 @@ def count(client: Client, tables: list[Contract], window: Window) -> int:
 
 
 def _counted(client: Client, chosen: Selection, window: Window) -> int:
-    body = _query(client, chosen.counting(chosen.window(window)), deleted=chosen.deleted)
+    body = _query(client, chosen.counting(chosen.counted(window)), deleted=chosen.deleted)
     return need(body, "totalSize", int, f"Salesforce {chosen.object}")
 
 
 def read(client: Client, tables: list[Contract], window: Window, resume: Any) -> Iterator[Page]:
-    """Records changed within the window (all before `until` without `since`), oldest change first over REST.
+    """Records changed within the window (all there are without `since`), oldest change first over REST.
 
     Raises:
         CountMismatch: not as many records came as Salesforce said while they came.

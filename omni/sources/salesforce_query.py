@@ -54,7 +54,14 @@ class Selection:
         return f"SELECT COUNT() FROM {self.object}{_where(conditions)}"
 
     def window(self, window: Window) -> list[str]:
-        """The conditions of a window; none without a cursor."""
+        """The conditions of what to read; none without a cursor.
+
+        Without `since` nothing bounds it: what is edited while it is read would seem to be absent.
+        """
+        return [] if window.since is None else self.counted(window)
+
+    def counted(self, window: Window) -> list[str]:
+        """The conditions of a window as it is counted; none without a cursor."""
         if self.cursor is None:
             return []
         since = [] if window.since is None else [f"{self.cursor} >= {literal(window.since)}"]
@@ -67,7 +74,8 @@ class Selection:
             return [f"Id > '{identity}'"]
         at = literal(moment(place["at"]))
         tie = f"(({self.cursor} = {at} AND Id > '{identity}') OR {self.cursor} > {at})"
-        return [f"{self.cursor} >= {at}", f"{self.cursor} < {literal(window.until)}", tie]
+        end = [] if window.since is None else [f"{self.cursor} < {literal(window.until)}"]
+        return [f"{self.cursor} >= {at}", *end, tie]
 
     def place(self, record: Record) -> dict[str, str]:
         """Where a record stands in the order.

@@ -23,6 +23,7 @@ from omni.sources.shopify_query import (
     SCOPES_QUERY,
     WITHIN,
     count_query,
+    counted_by,
     direct,
     fields,
     filter_of,
@@ -77,7 +78,7 @@ def count(shop: Shop, tables: list[Contract], window: Window) -> int | None:
     """
     if table_object(tables) in UNCOUNTED or (unfiltered_count(tables) and window.since is not None):
         return None
-    return _counted(shop, tables, f"{record_field(tables)}sCount", filter_of(tables, window))
+    return _counted(shop, tables, f"{record_field(tables)}sCount", counted_by(tables, window))
 
 
 def _counted(shop: Shop, tables: list[Contract], field: str, terms: str | None) -> int:
@@ -89,7 +90,7 @@ def _counted(shop: Shop, tables: list[Contract], field: str, terms: str | None) 
 
 
 def read(shop: Shop, tables: list[Contract], window: Window, resume: Any) -> Iterator[Page]:
-    """The window's records in pages, with their nested lists complete.
+    """The window's records in pages, with their nested lists complete; without `since` later ones too.
 
     A token to go on from is a page's cursor, or a bulk operation and how much of its result was read. Where
     that operation's result is gone, reading starts again from the beginning.

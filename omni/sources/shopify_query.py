@@ -187,12 +187,18 @@ def search_terms(window: Window) -> str:
 
 
 def filter_of(tables: list[Contract], window: Window) -> str | None:
-    """The search that selects a stream's window; None reads all there is.
+    """The search that selects what to read; None reads all there is.
 
-    Variants are read without an upper bound the first time, because their number is only known as a whole;
-    what changed after the window is left to the next.
+    Without `since` nothing bounds it: what is edited while it is read would seem to be absent.
     """
-    if cursor_column(tables[0]) is None or (unfiltered_count(tables) and window.since is None):
+    if cursor_column(tables[0]) is None or window.since is None:
+        return None
+    return search_terms(window)
+
+
+def counted_by(tables: list[Contract], window: Window) -> str | None:
+    """The search that selects what is counted; None counts all there is, as Shopify does with variants."""
+    if cursor_column(tables[0]) is None or unfiltered_count(tables):
         return None
     return search_terms(window)
 

@@ -36,12 +36,14 @@ class Page:
             must lie within the window already; counted ones may be later, and are left to the next window.
         rejected: rows that could not even become records: `{"table", "key", "column", "reason"}`, free of
             values. They count as read and go to the dead letters.
+        gone: ids of records that the source says it no longer has; their rows are removed.
     """
 
     records: list[Record]
     resume: Any = None
     counted: bool = True
     rejected: tuple[dict[str, str], ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

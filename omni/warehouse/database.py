@@ -41,7 +41,8 @@ CREATE TABLE IF NOT EXISTS ops.loads (run_id VARCHAR, vendor VARCHAR, stream VAR
     loaded_at TIMESTAMPTZ);
 CREATE TABLE IF NOT EXISTS ops.dead_letters (id VARCHAR PRIMARY KEY, run_id VARCHAR, vendor VARCHAR,
     stream VARCHAR, table_name VARCHAR, record_key VARCHAR, column_name VARCHAR, reason VARCHAR,
-    first_seen TIMESTAMPTZ, replayed_at TIMESTAMPTZ);
+    first_seen TIMESTAMPTZ, replayed_at TIMESTAMPTZ, parent_key VARCHAR);
+ALTER TABLE ops.dead_letters ADD COLUMN IF NOT EXISTS parent_key VARCHAR;
 CREATE TABLE IF NOT EXISTS ops.tables (table_name VARCHAR PRIMARY KEY, version BIGINT, rows BIGINT,
     content_hash VARCHAR, changed_at TIMESTAMPTZ, run_id VARCHAR);
 CREATE TABLE IF NOT EXISTS ops.changes (table_name VARCHAR, version BIGINT, day DATE);

@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 
+from omni.errors import SchemaError
 from omni.warehouse import versions_of_rows
 from omni.warehouse.checks import record_checks, refuse_failed, run_checks
 from omni.warehouse.contracts import ROW_HASH, Column, Contract, contracts
@@ -71,6 +72,14 @@ def token_of(con: duckdb.DuckDBPyConnection, vendor: str, stream: str) -> Any:
     return None if row is None or row[0] is None else json.loads(row[0])
 
 
+def last_load(con: duckdb.DuckDBPyConnection, vendor: str, stream: str) -> datetime | None:
+    """When rows of a stream were loaded last (UTC), by whatever run."""
+    row = con.execute(
+        "SELECT max(loaded_at) FROM ops.loads WHERE vendor = $1 AND stream = $2", [vendor, stream]
+    ).fetchone()
+    return row[0] if row else None
+
+
 def already_loaded(con: duckdb.DuckDBPyConnection, staged: Staged) -> bool:
     """Whether a folder's rows are in the warehouse."""
     row = con.execute(
@@ -121,6 +130,7 @@ def _widen(warehouse: Warehouse, staged: Staged, declared: list[Contract]) -> No
         for contract in declared:
             for name in staged.columns.get(contract.table, {}):
                 column = contract.columns[name]
+                _refuse_moved(con, contract.table, name, column)
                 tables = [contract.table]
                 if contract.history:
                     tables.append(contract.versions().table)
@@ -130,6 +140,22 @@ def _widen(warehouse: Warehouse, staged: Staged, declared: list[Contract]) -> No
                     "INSERT INTO ops.learned_columns VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
                     [contract.table, name, column.type, column.path, datetime.now(UTC), staged.run_id],
                 )
+
+
+def _refuse_moved(con: duckdb.DuckDBPyConnection, table: str, name: str, column: Column) -> None:
+    """A column learnt from one field of one type holds no other.
+
+    Raises:
+        SchemaError: the source's field, or its type, is not the one that the column was made for.
+    """
+    known = con.execute(
+        "SELECT type, path FROM ops.learned_columns WHERE table_name = $1 AND column_name = $2", [table, name]
+    ).fetchone()
+    if known is not None and known != (column.type, column.path):
+        raise SchemaError(
+            f"{table}.{name} was made for the source's {known[1]!r} ({known[0]}); it now sends "
+            f"{column.path!r} ({column.type}). Declare it in the contract of {table}, under a name of its own."
+        )
 
 
 def _incoming(table: str) -> str:
@@ -171,9 +197,9 @@ def _read(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract) ->
     rows = f"{files}{_fresh(con, staged, contract, files)}"
     kind, typed = "VIEW", f"SELECT {columns} FROM {rows}"
     if row[0] != row[1]:
-        last = f"row_number() OVER (PARTITION BY {key} ORDER BY arrival DESC) = 1"
-        numbered = f"SELECT {columns}, row_number() OVER () AS arrival FROM {rows}"
-        kind, typed = "TABLE", f"SELECT * EXCLUDE (arrival) FROM ({numbered}) QUALIFY {last}"
+        last = f"row_number() OVER (PARTITION BY {key} ORDER BY _arrival DESC) = 1"
+        numbered = f"SELECT {columns}, row_number() OVER () AS _arrival FROM {rows}"
+        kind, typed = "TABLE", f"SELECT * EXCLUDE (_arrival) FROM ({numbered}) QUALIFY {last}"
     con.execute(f"CREATE TEMP {kind} {incoming} AS SELECT *, {_row_hash(contract)} FROM ({typed})")
 
 
@@ -217,8 +243,10 @@ def _quoted(names: Iterable[str]) -> list[str]:
 def _asked(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
     con.execute("CREATE OR REPLACE TEMP TABLE stale (found BOOLEAN)")
     con.execute("CREATE OR REPLACE TEMP TABLE asked (record_key VARCHAR)")
-    if staged.asked:
-        con.execute("INSERT INTO asked SELECT unnest($1::VARCHAR[])", [list(staged.asked)])
+    con.execute("CREATE OR REPLACE TEMP TABLE told_gone (record_key VARCHAR)")
+    for table, keys in (("asked", staged.asked), ("told_gone", staged.gone)):
+        if keys:
+            con.execute(f"INSERT INTO {table} SELECT unnest($1::VARCHAR[])", [list(keys)])
 
 
 def _types(contract: Contract) -> dict[str, str]:
@@ -298,7 +326,8 @@ def _gone_sql(staged: Staged, contract: Contract, same_key: str) -> str:
         absent += (
             f" AND NOT EXISTS ({rejected} '{contract.table}' AND r.record_key = concat_ws('|', {key})) "
             f"AND NOT EXISTS ({rejected} '{contract.parent or contract.table}' "
-            f'AND r.record_key = old."{owner}")'
+            f'AND r.record_key = old."{owner}") '
+            f"AND NOT EXISTS ({rejected} '{contract.table}' AND r.unknown)"
         )
     if contract.parent is not None:
         parent, parent_key = contract.parent, contracts()[contract.parent].key[0]
@@ -309,13 +338,12 @@ def _gone_sql(staged: Staged, contract: Contract, same_key: str) -> str:
             # A parent that is neither here nor gone was left alone, and so are its children.
             touched = f'old."{owner}" NOT IN ({kept} {parent} EXCEPT ({here}))'
         return f"SELECT {key} FROM {contract.table} old WHERE {absent} AND {touched}"
-    if staged.asked is not None:
-        return f'SELECT {key} FROM {contract.table} old WHERE {absent} AND old."{owner}" IN (FROM asked)'
-    if not _is_full(staged):
-        return f"SELECT {key} FROM {contract.table} old WHERE false"
-    cursor = contract.source.cursor if contract.source else None
-    later = f"AND coalesce(old.\"{cursor}\" < '{staged.until.isoformat()}', true)" if cursor else ""
-    return f"SELECT {key} FROM {contract.table} old WHERE {absent} {later}"
+    named = f'old."{owner}" IN (FROM asked UNION ALL FROM told_gone)'
+    if _is_full(staged):
+        cursor = contract.source.cursor if contract.source else None
+        earlier = f"coalesce(old.\"{cursor}\" < '{staged.until.isoformat()}', true)" if cursor else "true"
+        named = f"({earlier} OR {named})"
+    return f"SELECT {key} FROM {contract.table} old WHERE {absent} AND {named}"
 
 
 def _is_full(staged: Staged) -> bool:

@@ -26,13 +26,16 @@ class Staged:
         folder: holds the files and the manifest.
         tables: table name to its Parquet file names, in the order they were read.
         rows: table name to its number of rows.
-        rejected: lines of `rejected.jsonl`: `{"table", "key", "column", "reason"}`, free of personal data.
+        rejected: lines of `rejected.jsonl`: `{"table", "key", "column", "reason"}` and, of a child's row, its
+            "parent"'s key; free of personal data.
         source_rows: how many top-level records the vendor says the window holds.
         since: start of the window, inclusive; None for the first load.
         until: end of the window, exclusive; the cursor after this load. Both UTC.
         asked: keys that were read again one by one, of which those absent are gone; None for a window.
         moves_cursor: the window begins where the last one ended.
         columns: table name to columns beside its contract's, as contracts declare them.
+        gone: keys of top-level records that the source says it no longer has.
+        identity: of the account and the contracts it was read by.
         token: where to go on following the source's changes after this load; None leaves it where it is.
     """
 
@@ -50,6 +53,8 @@ class Staged:
     asked: tuple[str, ...] | None = None
     moves_cursor: bool = True
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+    identity: str = ""
     token: Any = None
 
     def save(self) -> Self:
@@ -73,5 +78,6 @@ class Staged:
                 "since": datetime.fromisoformat(content["since"]) if content["since"] else None,
                 "until": datetime.fromisoformat(content["until"]),
                 "asked": None if content.get("asked") is None else tuple(content["asked"]),
+                "gone": tuple(content.get("gone", ())),
             }
         )

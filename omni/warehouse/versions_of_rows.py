@@ -25,11 +25,16 @@ def append(con: duckdb.DuckDBPyConnection, contract: Contract, changed: str, gon
     cursor = contract.source.cursor if contract.source else None
     begins = f'least(new."{cursor}", now())' if cursor else "now()"
     names = ", ".join(f'new."{name}"' for name in contract.columns)
+    keys = ", ".join(f'h."{key}"' for key in contract.key)
+    old = " AND ".join(f'h."{key}" = c."{key}"' for key in contract.key)
+    ended = (
+        f"SELECT {keys}, max(coalesce(h._valid_to, h._valid_from)) AS ended FROM {history} h "
+        f"SEMI JOIN {changed} c ON {old} GROUP BY ALL"
+    )
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE fresh_versions AS SELECT {names}, "
-        f"CASE WHEN v._valid_from IS NULL OR v._valid_from < {begins} THEN {begins} ELSE now() END "
-        "AS _valid_from "
-        f"FROM {changed} new LEFT JOIN {history} v ON {same} AND v._valid_to IS NULL"
+        f"CASE WHEN v.ended IS NULL OR v.ended < {begins} THEN {begins} ELSE now() END AS _valid_from "
+        f"FROM {changed} new LEFT JOIN ({ended}) v ON {same}"
     )
     con.execute(
         f"UPDATE {history} AS v SET _valid_to = new._valid_from FROM fresh_versions new "

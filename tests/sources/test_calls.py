@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import random
 import socket
 from datetime import UTC, datetime, timedelta
@@ -228,3 +230,38 @@ def test_clients_of_one_account_share_its_limits(serve, connect, answering):
             http.get("/x", {})
     assert one.counters.waited == 0
     assert clock.slept == []
+
+
+def test_a_download_is_whole_or_not_there(serve, answering, connect, tmp_path):
+    server = serve(lambda asked: answering(b"x" * 1_000, cut=len(server.asked) < 3))
+    with Http(connect("hubspot", server.url), DIALECT) as http:
+        http.download("/file", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"x" * 1_000
+    assert len(server.asked) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_download_that_takes_too_long_ends(serve, answering, connect, tmp_path):
+    server = serve(lambda _: answering(b"x" * 1_000))
+    clock = itertools.count(0, 10_000).__next__
+    with Http(connect("hubspot", server.url), DIALECT, clock=clock, sleep=lambda _: None) as http:
+        http.download_patience = 5_000.0
+        with pytest.raises(TransientError, match="download of /file came too slowly"):
+            http.download(f"{server.url}/file?signature=secret", tmp_path / "file", authenticated=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_addresses_are_not_logged(serve, answering, connect, tmp_path, caplog):
+    server = serve(lambda _: answering(b"{}"))
+    with caplog.at_level(logging.INFO), Http(connect("hubspot", server.url), DIALECT) as http:
+        http.download(f"{server.url}/file?signature=secret", tmp_path / "file", authenticated=False)
+    assert "secret" not in caplog.text
+
+
+def test_no_token_goes_with_an_address_that_needs_none(serve, answering, connect, tmp_path):
+    server = serve(lambda _: answering(b"{}"))
+    with Http(connect("hubspot", server.url), DIALECT) as http:
+        http.download(f"{server.url}/file", tmp_path / "file", authenticated=False)
+        assert "authorization" not in server.asked[0].headers
+        with pytest.raises(SourceError, match="points to another host"):
+            http.get("http://localhost:1/x", {})

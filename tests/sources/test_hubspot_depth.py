@@ -22,6 +22,8 @@ from omni.sources.connection import Connection
 from omni.sources.extract import extract, tables
 from omni.sources.vendor import Field, Window
 from omni.warehouse.contracts import Contract
+from omni.warehouse.database import open_warehouse
+from omni.warehouse.load import load
 
 pytestmark = pytest.mark.slow
 
@@ -215,39 +217,44 @@ def test_archived_restored_and_created_show_in_the_next_window(hub):
     assert {key: row["archived"] for key, row in again.items()} == {gone: True, back: False, made: False}
 
 
-def test_a_merge_marks_both_old_records_in_the_next_window(hub):
+def test_a_merge_tells_in_the_next_window_that_both_old_records_are_gone(hub):
     one, two = list(hub.rows("contacts"))[:2]
     since = hub.now()
     path = f"/crm/objects/{V}/contacts/merge"
     made = hub.write("POST", path, primaryObjectId=one, objectIdToMerge=two)["id"]
-    rows = hub.rows("contacts", since)
-    assert {key: row["archived"] for key, row in rows.items()} == {one: True, two: True, made: False}
-    assert rows[one].get("email") is None
+    pages = hub.read("contacts", since)
+    assert [row["id"] for page in pages for row in page.records] == [made]
+    assert {key for page in pages for key in page.gone} == {one, two}
     assert hub.reread("contacts", one, two).keys() == {made}
     assert not {one, two} & hub.rows("contacts").keys()
     assert hub.rows("contacts", since, datetime.now(UTC) - timedelta(hours=1)) == {}
 
 
-def test_a_merge_reaches_the_files_and_the_counts_agree(hub, home, tenant, tmp_path):
+def test_merged_records_leave_the_table_and_stay_away(hub, home, tenant, tmp_path):
+    """When the winner is edited after a full read, too."""
     one, two = list(hub.rows("contacts"))[:2]
-    since = hub.now()
-    path = f"/crm/objects/{V}/contacts/merge"
-    hub.write("POST", path, primaryObjectId=one, objectIdToMerge=two)
-    staged = extract(
-        tenant,
-        "hubspot",
-        "contacts",
-        hub.connection,
-        since=since,
-        until=LATER,
-        run_id="r",
-        folder=tmp_path / "s",
-    )
-    assert staged.source_rows == 3
-    files = staged.tables["raw.hubspot__contacts"]
-    frame = pl.concat([pl.read_parquet(staged.folder / file) for file in files])
-    assert frame.height == 3
-    assert dict(frame["id", "archived"].rows())[one] is True
+    steps = [None, hub.now()]
+    made = hub.write(
+        "POST", f"/crm/objects/{V}/contacts/merge", primaryObjectId=one, objectIdToMerge=two
+    )["id"]  # fmt: skip
+    steps += [hub.now(), None, hub.now()]
+    names = "SELECT id FROM raw.hubspot__contacts WHERE id IN (?, ?, ?) ORDER BY id"
+    found = []
+    windows = [(None, steps[1]), (steps[1], steps[2]), (None, steps[4]), (steps[4], None)]
+    with open_warehouse(tenant) as warehouse:
+        for number, (since, until) in enumerate(windows):
+            if until is None:
+                path = f"/crm/objects/{V}/contacts/{made}"
+                hub.write("PATCH", path, properties={"firstname": "Ada"})
+                until = hub.now()
+            staged = extract(
+                tenant, "hubspot", "contacts", hub.connection, since=since, until=until, run_id=f"r{number}",
+                folder=tmp_path / f"s{number}",
+            )  # fmt: skip
+            load(warehouse, staged)
+            rows = warehouse.cursor().execute(names, [one, two, made]).fetchall()
+            found.append({row[0] for row in rows})
+    assert found[1:] == [{made}] * 3
 
 
 def test_a_forgotten_person_is_gone_when_read_again(hub):

@@ -110,7 +110,7 @@ def test_windows_meet_without_gap_or_overlap(account, run):
     for number in range(1, 40):
         contact(account, number, number * 7)
     cut = DAY + timedelta(milliseconds=133)
-    first = run(until=cut, name="a")
+    first = run(since=DAY, until=cut, name="a")
     second = run(since=cut, name="b")
     ids = [rows(part, "raw.hubspot__contacts")["id"].to_list() for part in (first, second)]
     assert sorted(map(int, ids[0] + ids[1])) == list(range(1, 40))
@@ -143,6 +143,24 @@ def test_more_than_ten_thousand_changes(account, run):
     staged = run(since=DAY)
     assert staged.rows == {"raw.hubspot__contacts": 12_500}
     assert rows(staged, "raw.hubspot__contacts")["id"].n_unique() == 12_500
+
+
+def test_a_record_edited_between_two_pages_hides_no_other(account, run):
+    """It leaves the window, and all that HubSpot lists behind it moves up by one."""
+    for number in range(1, 451):
+        contact(account, number, number)
+
+    def edited(asked):
+        if asked.path.endswith("/search") and asked.body["limit"] > 1:
+            edited.searches += 1
+            if edited.searches == 2:
+                account.objects["contacts"][4]["changed_ms"] = ms(DAY) + 100_000
+
+    edited.searches = 0
+    account.override = edited
+    staged = run(since=DAY, until=DAY + timedelta(seconds=1))
+    assert set(rows(staged, "raw.hubspot__contacts")["id"]) == set(map(str, range(1, 451)))
+    assert edited.searches == 3
 
 
 def test_archived_objects_come_with_a_full_load_and_with_their_window(account, run):
@@ -259,12 +277,12 @@ def test_a_source_that_moves_is_counted_again(account, run):
     assert run().source_rows == 151
 
 
-def test_changes_after_the_window_are_left_to_the_next(account, run):
+def test_a_full_read_keeps_what_changed_after_the_window_as_it_is_not_absent(account, run):
     contact(account, 1, 0)
     contact(account, 2, 5000)
     staged = run(until=DAY + timedelta(seconds=3))
-    assert rows(staged, "raw.hubspot__contacts")["id"].to_list() == ["1"]
-    assert staged.source_rows == 1
+    assert rows(staged, "raw.hubspot__contacts")["id"].to_list() == ["1", "2"]
+    assert staged.until == DAY + timedelta(seconds=3)
 
 
 def test_a_token_revoked_midway_leaves_no_manifest_and_the_next_run_recovers(account, run, tmp_path):

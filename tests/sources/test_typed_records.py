@@ -100,6 +100,7 @@ def test_a_bad_value_rejects_the_row_and_its_children():
             "key": "o2|l2",
             "column": "order_id",
             "reason": "its parent was rejected",
+            "parent": "o2",
         },
     ]
     assert result.rejected_of("raw.shop__orders") == 1
