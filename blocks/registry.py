@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from omni.ml.registry import Registry
 
 
-_PARTS = re.compile(r"([a-z+0-9]+://)(?:([^/?#]*)@)?(.*)", re.DOTALL)
-"""Scheme, user and the rest of an address."""
-
-
 class ModelRegistry(Block):
     """Where a tenant's models are logged and registered. Save it under the tenant's name.
 
@@ -55,7 +51,7 @@ class ModelRegistry(Block):
             return self
         before, at, _ = self.tracking_uri.partition("://")[2].rpartition("@")
         if (at and ":" in before) or re.search(r"[?&]password=", self.tracking_uri, re.IGNORECASE):
-            raise ValueError("tracking_uri holds a password, which everybody would see; use the field password")
+            raise ValueError("tracking_uri holds a password, which all would see; use the field password")
         if self.password is not None and not at:
             raise ValueError("a password needs a user in tracking_uri, such as postgresql://mlflow@db/mlflow")
         return self
@@ -66,6 +62,6 @@ class ModelRegistry(Block):
 
         address = self.tracking_uri
         if self.password is not None:
-            scheme, user, rest = re.fullmatch(_PARTS, address).groups()
-            address = f"{scheme}{user}:{quote(self.password.get_secret_value(), safe='')}@{rest}"
+            user, _, place = address.rpartition("@")
+            address = f"{user}:{quote(self.password.get_secret_value(), safe='')}@{place}"
         return Registry(tracking_uri=address, artifacts=self.artifacts)

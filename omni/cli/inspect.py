@@ -21,12 +21,18 @@ from omni.warehouse.publish import open_snapshot
 Rows = list[tuple[Any, ...]]
 
 
+def _plain(value: object) -> str:
+    """A value as text to show: without what a terminal would obey, such as escapes in a sender's words."""
+    text = "" if value is None else str(value)
+    return escape("".join(one for one in text if one.isprintable() or one == "\n"))
+
+
 def _table(title: str, columns: list[str], rows: Rows) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
-        table.add_column(escape(column))
+        table.add_column(_plain(column))
     for row in rows:
-        table.add_row(*("" if value is None else escape(str(value)) for value in row))
+        table.add_row(*map(_plain, row))
     return table
 
 

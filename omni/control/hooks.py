@@ -47,8 +47,9 @@ class HookSubscription(Base):
 class HookDelivery(Base):
     """One event owed to one subscription.
 
-    `state` is `new`, `failed` (to be tried again at `due_at`), `dead` (given up; a person decides), `done`,
-    or `ended` (its subscription ended first). The body is sealed and emptied once it is delivered.
+    `state` is `new`, `failed` (to be tried again at `due_at`), `sending` (a sender has it until `due_at`),
+    `dead` (given up; a person decides), `done`, or `ended` (its subscription ended first). The body is
+    sealed and emptied once it is delivered.
     """
 
     __tablename__ = "hook_deliveries"

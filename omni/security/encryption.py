@@ -280,7 +280,7 @@ def _settle() -> None:
     try:
         cursor = raw.cursor()
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        busy, *_ = cursor.fetchone()
+        busy = (cursor.fetchone() or (1,))[0]
     finally:
         raw.close()
     if busy:

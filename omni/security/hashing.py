@@ -61,6 +61,13 @@ def master_key() -> bytes:
     return secret.get_secret_value().encode() if secret else stored_key(key_file())
 
 
+def master_keys() -> list[bytes]:
+    """The present master key, then earlier ones: `OMNI_OLD_SECRET_KEYS`, and the one of the state folder."""
+    old = [key.get_secret_value().encode() for key in settings().old_secret_keys]
+    stored = [stored_key(key_file())] if key_file().exists() else []
+    return [master_key(), *old, *stored]
+
+
 def key_file() -> Path:
     """Where the master key is kept that is made here; in use while `OMNI_SECRET_KEY` is not set."""
     return settings().home / "keys" / "master.key"
@@ -80,6 +87,12 @@ class Hasher:
             As `master_key`.
         """
         return cls(hkdf(master_key(), salt=SALT, info=b"tenant " + tenant.encode()))
+
+    @classmethod
+    def all_of(cls, tenant: str) -> list[Self]:
+        """The tenant's hasher, then those of earlier master keys, to find what was hashed before a change."""
+        keys = dict.fromkeys(master_keys())
+        return [cls(hkdf(key, salt=SALT, info=b"tenant " + tenant.encode())) for key in keys]
 
     def digest(self, value: str | None) -> str | None:
         """64 hexadecimal digits for the trimmed, lower-cased value; None where there is no value."""

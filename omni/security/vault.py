@@ -13,8 +13,7 @@ import os
 from typing import Any
 
 from omni.errors import ConfigError
-from omni.security.hashing import hkdf, key_file, master_key, stored_key
-from omni.settings import settings
+from omni.security.hashing import hkdf, master_key, master_keys
 
 SALT = b"omni-pipelines vault 1"
 VERSION = 1
@@ -91,9 +90,7 @@ class Vault:
 
     def _masters(self) -> list[bytes]:
         """The present master key, then earlier ones."""
-        old = [key.get_secret_value().encode() for key in settings().old_secret_keys]
-        stored = [stored_key(key_file())] if key_file().exists() else []
-        return [self._master, *old, *stored]
+        return [self._master, *master_keys()]
 
     def _bound(self, head: bytes, purpose: str, name: str) -> bytes:
         return head + json.dumps([self._tenant, purpose, name]).encode()

@@ -3,7 +3,8 @@
 Each stream has a folder of its name below the account's folder. A file belongs to the window in which it
 arrived (was written, moved or copied there); with a marker, when its marker did. Names that begin with a dot
 or end in .tmp, .part or .filepart are not ready. A file that comes again, under its name or another one,
-replaces the rows of the same keys: files are read in the order of arrival, and the last one stands.
+replaces the rows of the same keys: files are read in the order of arrival, and the last one stands. With
+`_arrived` as the cursor it stands against a backfill of older files, too.
 
 A record's `id` is `<file>:<line>`; a column of that name in the file is `_row.id`. Beside the file's own
 columns a contract can name `_file`, `_line`, `_arrived` (the moment), and `_nth.<column>`: which row of its
@@ -13,10 +14,11 @@ how documents are spread over files.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -32,7 +34,7 @@ from omni.sources.files_format import Format, converters
 from omni.sources.files_read import Batch
 from omni.sources.parse import EPOCH_START
 from omni.sources.records import PARENT, Record
-from omni.sources.vendor import Page, Vendor, Window, table_object
+from omni.sources.vendor import Page, Vendor, Window, cursor_path, table_object
 from omni.tenancy import Tenant
 from omni.warehouse.contracts import Contract
 
@@ -41,6 +43,9 @@ LAG = timedelta(seconds=10)
 UNREADY = (".tmp", ".part", ".filepart", ".crdownload")
 OWN = ("id", "_file", "_line", "_arrived", "_nth", "_row")
 """Paths a record has besides its file's columns."""
+ARRIVED = "_arrived"
+_NAME = re.compile(r"[A-Za-z_][\w .-]{0,40}")
+"""What may be a column's name; anything else in a header may be data."""
 
 
 @dataclass(frozen=True)
@@ -162,13 +167,35 @@ def _file(path: Path, name: str, form: Format) -> File | None:
     return File(max(arrived, marked), name, path, stamp, announced)
 
 
-def due(folder: Folder, tables: list[Contract], window: Window) -> list[File]:
-    """The files that arrived within the window."""
+def counted(folder: Folder, tables: list[Contract], window: Window) -> list[File]:
+    """The files that arrived within the window; all there are, if a full read could not tell later rows."""
+    found = present(folder, table_object(tables))
+    if window.since is None and cursor_path(tables[0]) != ARRIVED:
+        return found
     return [
         file
-        for file in present(folder, table_object(tables))
+        for file in found
         if (window.since is None or file.arrived >= window.since) and file.arrived < window.until
     ]
+
+
+def due(folder: Folder, tables: list[Contract], window: Window) -> list[File]:
+    """The files to read: those of the window, or all there are without `since`.
+
+    A file that comes again just then would seem to be absent, and its rows would be removed.
+
+    Raises:
+        TransientError: everything is to be read, and one of the files may still be growing.
+    """
+    if window.since is not None:
+        return counted(folder, tables, window)
+    found, now = present(folder, table_object(tables)), datetime.now(UTC)
+    for file in found:
+        if file.arrived >= window.until and abs(now - file.arrived) < LAG:
+            raise TransientError(
+                f"{file.path}: arrived less than {LAG.seconds} s ago and may be incomplete. Run again."
+            )
+    return found
 
 
 def _paths(tables: list[Contract]) -> list[str]:
@@ -198,16 +225,25 @@ def _fits(file: File, names: list[str] | None, tables: list[Contract]) -> None:
     if names is not None and (missing := sorted(_required(tables) - set(names))):
         raise SchemaError(
             f"{file.path}: lacks column {', '.join(map(repr, missing))} of {tables[0].table}; it has "
-            f"{', '.join(map(repr, names[:40]))}. Deliver it again, or change the contract: another `from`, "
-            "or `optional: true`."
+            f"{_shown(names, _required(tables))} Deliver it again, or change the contract: another `from`, or "
+            "`optional: true`."
         )
+
+
+def _shown(names: list[str], required: set[str]) -> str:
+    """A file's columns for a message. Without a header, the names are the first row's data."""
+    if not required & set(names):
+        return f"{len(names)} columns, none of them known; is the header missing?"
+    fit = [repr(name) for name in names if _NAME.fullmatch(name)][:40]
+    others = len(names) - len(fit)
+    return ", ".join(fit) + (f" and {others} more." if others else ".")
 
 
 def check(folder: Folder, tables: list[Contract]) -> list[str]:
     """Compare the contract with the file that arrived last.
 
     Returns:
-        What is worth reporting: files that are of no kind that is read.
+        What is worth reporting: files that are of no kind that is read, a contract without a cursor.
 
     Raises:
         SchemaError: a column is missing.
@@ -215,8 +251,14 @@ def check(folder: Folder, tables: list[Contract]) -> list[str]:
     """
     stream = table_object(tables)
     form = folder.form(stream)
+    notices = []
+    if cursor_path(tables[0]) != ARRIVED:
+        notices.append(
+            f"{tables[0].table}: a backfill of older files undoes newer deliveries, as its cursor is no column "
+            f"with `from: {ARRIVED}`"
+        )
     if not (folder.path / stream).is_dir():
-        return [f"files: there is no folder {folder.path / stream} yet"]
+        return [*notices, f"files: there is no folder {folder.path / stream} yet"]
     for file in present(folder, stream)[-1:]:
         _fits(file, files_read.header(file.path, form), tables)
     others = [
@@ -228,7 +270,7 @@ def check(folder: Folder, tables: list[Contract]) -> list[str]:
         and path.suffix.lower() not in UNREADY
         and not (form.marker and path.name.endswith(form.marker))
     ]
-    return [f"files: {stream}/{name} is of no kind that is read" for name in sorted(others)[:10]]
+    return notices + [f"files: {stream}/{name} is of no kind that is read" for name in sorted(others)[:10]]
 
 
 def count(folder: Folder, tables: list[Contract], window: Window) -> int:
@@ -239,7 +281,7 @@ def count(folder: Folder, tables: list[Contract], window: Window) -> int:
         SourceError: a file cannot be read.
     """
     form = folder.form(table_object(tables))
-    found = due(folder, tables, window)
+    found = counted(folder, tables, window)
     for file in found:
         _fits(file, files_read.header(file.path, form), tables)
     return sum(
@@ -248,12 +290,12 @@ def count(folder: Folder, tables: list[Contract], window: Window) -> int:
 
 
 def read(folder: Folder, tables: list[Contract], window: Window, resume: Any) -> Iterator[Page]:
-    """The rows of the window's files. `resume` is `[arrival, file, rows read of it]`.
+    """The rows of the window's files; see `due`. `resume` is `[arrival, file, rows read of it]`.
 
     Raises:
         SchemaError: a file lacks a column.
         SourceError: a file cannot be read to its end.
-        TransientError: a file changed while it was read.
+        TransientError: a file changed while it was read, or arrives.
     """
     form = folder.form(table_object(tables))
     after = (datetime.fromisoformat(resume[0]), resume[1]) if resume else None
@@ -305,7 +347,7 @@ class _Shape:
     def records(self, batch: Batch) -> list[Record]:
         """The batch's rows; to be called for every batch of the file, in order."""
         name, arrived = self.file.name, self.file.arrived.isoformat()
-        values = {"_file": name, "_arrived": arrived}
+        values = {"_file": name, ARRIVED: arrived}
         shared = {key: values[key] for key in self.own if key in values}
         numbered = "_line" in self.own
         for line, row in zip(batch.lines, batch.rows, strict=True):

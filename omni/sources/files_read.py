@@ -223,7 +223,11 @@ def _names(cells: list[str], path: Path) -> list[str]:
     if not names:
         raise SchemaError(f"{path}: the file is empty; its first line should name its columns.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise SchemaError(f"{path}: column {twice[0]!r} occurs twice in the header.")
+        # Without a header, the names are data.
+        first, second = [n for n, name in enumerate(names, 1) if name == twice[0]][:2]
+        raise SchemaError(
+            f"{path}: columns {first} and {second} of the header have the same name; is the header missing?"
+        )
     return names
 
 

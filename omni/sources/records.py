@@ -120,8 +120,10 @@ class _Columns:
 
     def put(self, path: str, cells: list[Any]) -> None:
         """Take one column of a page."""
+        if not cells:
+            return
         kept: pl.Series | list[Any] = cells
-        if cells and (cells[0] is None or cells[0].__class__ is str):
+        if cells[0] is None or cells[0].__class__ is str:
             with suppress(TypeError, ValueError, OverflowError):  # some cell is no text
                 kept = pl.Series(cells, dtype=pl.String, strict=True)
         self.pages.setdefault(path, []).append(kept)
@@ -193,6 +195,8 @@ class Batch:
 
     def _gather(self) -> None:
         """Move the waiting records' values into columns."""
+        if not self._waiting:
+            return
         records, self._waiting = self._waiting, []
         start = self._parent.height
         if self._new is not None:

@@ -213,14 +213,15 @@ def _written(moment: datetime, form: str) -> str:
     return utc.isoformat(timespec="milliseconds" if form == "iso_ms" else "seconds").replace("+00:00", "Z")
 
 
-def _params(stream: Stream, window: Window) -> dict[str, str]:
+def _params(stream: Stream, window: Window, *, ends: bool) -> dict[str, str]:
+    """What is asked for: the window if it `ends`, else all since its beginning."""
     params, since = dict(stream.params), stream.since
     if since is None:
         return params
     if window.since is not None:
         early = _step(since) if since.exclusive else timedelta(0)
         params[since.param] = _written(window.since - early, since.format)
-    if since.until_param:
+    if since.until_param and ends:
         # A day ends after its moments, so all of the window's last day is asked for.
         late = timedelta(days=1) if since.format == "date" else timedelta(0)
         params[since.until_param] = _written(window.until + late, since.format)
@@ -240,7 +241,7 @@ def count(client: Client, tables: list[Contract], window: Window) -> int | None:
     stream, where = _stream(client, tables)
     if not stream.total and not stream.total_header:
         return None
-    path, params = rest_paging.request(stream, _params(stream, window), rest_paging.first(stream))
+    path, params = rest_paging.request(stream, _params(stream, window, ends=True), rest_paging.first(stream))
     if stream.paging.size_param:
         params[stream.paging.size_param] = "1"
     total = rest_paging.total_of(stream, client.get(path, params))
@@ -250,21 +251,23 @@ def count(client: Client, tables: list[Contract], window: Window) -> int | None:
 
 
 def read(client: Client, tables: list[Contract], window: Window, resume: Any) -> Iterator[Page]:
-    """The window's records in pages; `resume` is a place of `rest_paging`.
+    """The window's records in pages, without `since` later ones too; `resume` is a place of `rest_paging`.
 
     Raises:
+        TransientError: records leave the list faster than it can be read.
         SourceError: an answer lacks the list or a record its key, or paging goes in a circle.
         SchemaError: a column that is not optional comes with no record at all.
     """
     stream, where = _stream(client, tables)
-    params = _params(stream, window)
+    # A full read has no end: what is edited while it is read would seem to be absent.
+    params = _params(stream, window, ends=window.since is not None)
     place: rest_paging.Place | None = resume or rest_paging.first(stream)
     unseen = set() if resume else _required(tables)
     some = False
     been: set[str] = set()
     before: list[str] = []
     while place is not None:
-        here = str({key: value for key, value in place.items() if key != "read"})
+        here = str({key: value for key, value in place.items() if key not in ("read", "total")})
         if here in been:
             raise SourceError(f"{where}: paging goes in a circle; check `paging` in the declaration.")
         been.add(here)
@@ -279,8 +282,9 @@ def read(client: Client, tables: list[Contract], window: Window, resume: Any) ->
                 f"{where}: the same page came twice; {stream.paging.param} may be the wrong parameter, or "
                 "the API repeats its last page: declare `more` or `total`."
             )
-        before = ids
+        begun = place.get("again", 0)
         place = rest_paging.following(stream, place, reply, len(records), client.base_url, where)
+        before = ids if place and place.get("again", 0) == begun else []
         if place and "url" in place and client.secret:
             place["url"] = rest_paging.without(place["url"], client.secret)
         yield Page(records, place)

@@ -2,6 +2,9 @@
 
 A place is a small JSON value from which reading goes on, also in another process. A way that leads back to
 where it was is an error, not a loop.
+
+Where places are counted, a record that leaves the list while it is read lets those behind it move up, and the
+next page begins too far. The total then falls, and reading begins again.
 """
 
 from __future__ import annotations
@@ -11,11 +14,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
-from omni.errors import SourceError
+from omni.errors import SourceError, TransientError
 from omni.sources.http import Reply
 from omni.sources.rest_declaration import Stream
 
 Place = dict[str, Any]
+
+AGAIN = 10
+"""How often reading begins again because records left the list meanwhile."""
 
 _LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[\w*-]+(?:\s*=\s*(?:"[^"]*"|[^\s";,]*))?)*)')
 _REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s";,]*))', re.IGNORECASE)
@@ -60,19 +66,23 @@ def following(
 
     Raises:
         SourceError: the answer says neither where the next page is nor that there is none.
+        TransientError: records left the list too often while it was read.
     """
     paging = stream.paging
+    total = total_of(stream, reply) if paging.style in ("page", "offset") else None
+    if total is not None and total < place.get("total", total):
+        return _again(stream, place, where)
     if paging.more is not None and not _more(at(reply.body, paging.more), paging.more, where):
         return None
     if paging.style == "none":
         return None
     read = int(place.get("read", 0)) + found
     if paging.style in ("page", "offset"):
-        total = total_of(stream, reply)
         if not found or (total is not None and read >= total):
             return None
         step = {"page": place["page"] + 1} if paging.style == "page" else {"offset": place["offset"] + found}
-        return step | {"read": read}
+        known = {"total": total} if total is not None else {}
+        return step | {"read": read} | known | {key: place[key] for key in ("again",) if key in place}
     token: Any = (
         link_next(reply.headers.get("link", ""))
         if paging.style == "link_header"
@@ -85,6 +95,16 @@ def following(
     if paging.style == "cursor":
         return {"cursor": token}
     return {"url": urljoin(base_url.rstrip("/") + stream.path, str(token))}
+
+
+def _again(stream: Stream, place: Place, where: str) -> Place:
+    times = int(place.get("again", 0)) + 1
+    if times > AGAIN:
+        raise TransientError(
+            f"{where}: records left the list each of the {times} times it was read, so that others may have "
+            "been passed over. Run again when fewer change, or declare a paging by cursor if the API has one."
+        )
+    return first(stream) | {"again": times}
 
 
 def _more(value: Any, path: str, where: str) -> bool:

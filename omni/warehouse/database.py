@@ -8,6 +8,7 @@ their own, and take turns for the short transactions that make results visible (
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 import time
@@ -168,6 +169,9 @@ def _connect(path: Path, timeout: float) -> duckdb.DuckDBPyConnection:
 
 def _prepare(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("SET GLOBAL TimeZone = 'UTC'")
+    wanted = _wanted()
+    if _remembered(con) == (wanted, _found(con)):
+        return
     con.begin()
     for schema in SCHEMAS:
         con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
@@ -175,7 +179,34 @@ def _prepare(con: duckdb.DuckDBPyConnection) -> None:
     for contract in contracts().values():
         con.execute(contract.ddl())
         _add_new_columns(con, contract.table, contract.column_types())
+    con.execute(
+        "CREATE OR REPLACE TABLE ops.layout AS SELECT $1 AS wanted, $2 AS found", [wanted, _found(con)]
+    )
     con.commit()
+
+
+def _wanted() -> str:
+    """A digest of every table that the declarations ask for."""
+    asked = [*SCHEMAS, _OPS, *(contract.ddl() for contract in contracts().values())]
+    return hashlib.sha256("\n".join(asked).encode()).hexdigest()
+
+
+def _found(con: duckdb.DuckDBPyConnection) -> str:
+    """A digest of the declared tables as the file holds them."""
+    rows = con.execute(
+        "SELECT schema_name || '.' || table_name AS name, column_name, data_type FROM duckdb_columns() "
+        "WHERE NOT internal AND name IN (SELECT unnest($1::VARCHAR[])) ORDER BY ALL",
+        [sorted(contracts())],
+    ).fetchall()
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def _remembered(con: duckdb.DuckDBPyConnection) -> tuple[str, str] | None:
+    """Both digests when the file was last prepared: while they stay, there is nothing to do."""
+    try:
+        return con.execute("SELECT wanted, found FROM ops.layout").fetchone()
+    except duckdb.CatalogException:
+        return None
 
 
 def _add_new_columns(con: duckdb.DuckDBPyConnection, table: str, declared: dict[str, str]) -> None:

@@ -154,7 +154,7 @@ def _refuse_moved(con: duckdb.DuckDBPyConnection, table: str, name: str, column:
     if known is not None and known != (column.type, column.path):
         raise SchemaError(
             f"{table}.{name} was made for the source's {known[1]!r} ({known[0]}); it now sends "
-            f"{column.path!r} ({column.type}). Declare it in the contract of {table}, under a name of its own."
+            f"{column.path!r} ({column.type}). Declare it in the contract of {table}, under its own name."
         )
 
 

@@ -2,7 +2,8 @@
 
 An event is settled only after the load of what it hinted at was committed, so a crash between any two steps
 leaves it waiting, and acting twice ends in the same tables. One event that cannot be acted upon does not hold
-up the others: where a batch fails for what it holds, it is halved until the culprit stands alone.
+up the others: where a batch fails for what it holds, it is halved until the culprit stands alone. What had to
+wait because there were too many culprits to tell them apart is no worse for it.
 """
 
 from __future__ import annotations
@@ -51,6 +52,19 @@ class Drained:
 @dataclass
 class _Budget:
     left: int = HALVINGS
+    untried: set[tuple[str, str]] = field(default_factory=set)
+    """Ids that failed in company only, by stream: nothing is known against them."""
+
+
+@dataclass
+class _Failed:
+    """Events that could not be acted upon, by the reason and whether that was an attempt of theirs."""
+
+    keys: dict[tuple[str, bool], list[int]] = field(default_factory=dict)
+
+    def add(self, key: int, reason: str, *, counts: bool = True) -> None:
+        """Note an event."""
+        self.keys.setdefault((reason, counts), []).append(key)
 
 
 def drain(tenant: str, vendor: str, upto: int, act: Act, unread: Callable[[str], str | None]) -> Drained:
@@ -72,6 +86,13 @@ def drain(tenant: str, vendor: str, upto: int, act: Act, unread: Callable[[str],
 def _batch(
     total: Drained, vendor: str, events: list[Pending], act: Act, unread: Callable[[str], str | None]
 ) -> None:
+    failed = _Failed()
+    for event in events:
+        if event.trouble:
+            failed.add(event.id, event.trouble)
+    events = [event for event in events if not event.trouble]
+    # Those that failed before stand together at the end, so that most halves without them succeed whole.
+    events.sort(key=lambda event: event.attempts)
     hinted = {event.id: hints_of(vendor, event) for event in events}
     topics = {event.id: event.topic for event in events}
     streams: dict[str, list[str]] = {}
@@ -88,13 +109,11 @@ def _batch(
             total.objects += len(distinct) - len(failures[stream])
     good: dict[int, dict[str, list[str]] | None] = {}
     useless: dict[int, str] = {}
-    failed: dict[str, list[int]] = {}
     for key, hints in hinted.items():
-        wrong = [
-            why for stream, ids in hints.items() for one in ids if (why := failures.get(stream, {}).get(one))
-        ]
+        wrong = [(s, one) for s, ids in hints.items() for one in ids if one in failures.get(s, {})]
         if wrong:
-            failed.setdefault(wrong[0], []).append(key)
+            stream, one = wrong[0]
+            failed.add(key, failures[stream][one], counts=not budget.untried.issuperset(wrong))
         elif all(stream in closed for stream in hints):
             useless[key] = next((closed[s] for s in hints), f"{topics[key]} means nothing here")
         else:
@@ -106,15 +125,15 @@ def _settle(
     total: Drained,
     good: dict[int, dict[str, list[str]] | None],
     useless: dict[int, str],
-    failed: dict[str, list[int]],
+    failed: _Failed,
 ) -> None:
     inbox.settle(good)
     inbox.ignore(useless)
     total.events += len(good) + len(useless)
     total.done += len(good)
     total.ignored += len(useless)
-    for reason, keys in failed.items():
-        dead = inbox.fail(keys, reason)
+    for (reason, counts), keys in failed.keys.items():
+        dead = inbox.fail(keys, reason, counts=counts)
         total.events, total.dead = total.events + len(keys), total.dead + dead
         total.failed += len(keys) - dead
         if reason not in total.reasons:
@@ -132,7 +151,10 @@ def _attempt(total: Drained, stream: str, ids: list[str], act: Act, budget: _Bud
         return dict.fromkeys(ids, f"{stream}: {error}")
     except Exception as error:  # noqa: BLE001  a bug in one record's handling must not hold up the others
         reason = f"{stream}: {type(error).__name__}"
-    if len(ids) == 1 or budget.left < 2:
+    if len(ids) == 1:
+        return {ids[0]: reason}
+    if budget.left < 2:
+        budget.untried.update((stream, one) for one in ids)
         return dict.fromkeys(ids, reason)
     budget.left -= 2
     middle = len(ids) // 2

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from omni.webhooks.hints import SHOPIFY_OBJECTS
+
 MOST = 10_000
 """Events that one delivery may hold; HubSpot sends at most 100, Zapier one."""
+
+LONGEST_KEY, LONGEST_TOPIC = 255, 200
+"""Characters that are kept of an event's key and topic."""
+TOPIC = re.compile(r"[A-Za-z][\w.:/-]{0,99}", re.ASCII)
+"""What may stand for a topic; topics are not sealed, and a free text may name people."""
+UNNAMED = "event"
+UNKNOWN = "unknown"
 
 HARMLESS = (
     "content-type",
@@ -52,8 +62,14 @@ def harmless(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: headers[name][:200] for name in HARMLESS if name in headers}
 
 
-def events(vendor: str, headers: Mapping[str, str], body: bytes) -> list[Event]:
+def events(vendor: str, headers: Mapping[str, str], body: bytes, source: str = "") -> list[Event]:
     """The events of a verified delivery.
+
+    Args:
+        vendor: the sender.
+        headers: by name, whatever their case.
+        body: as it came.
+        source: tells the tenant's senders of this kind apart; each numbers its deliveries by itself.
 
     Raises:
         Malformed: not what the vendor sends.
@@ -69,13 +85,19 @@ def events(vendor: str, headers: Mapping[str, str], body: bytes) -> list[Event]:
     elif vendor == "stripe":
         found = [_stripe(value, body)]
     else:
-        found = _generic(headers, value, body)
-    return [Event(_storable(one.delivery), _storable(one.topic), one.body) for one in found]
+        found = _generic(headers, value, body, source)
+    return [Event(_key(one.delivery), storable(one.topic)[:LONGEST_TOPIC], one.body) for one in found]
 
 
-def _storable(text: str) -> str:
-    """Without what JSON may hold and databases do not: NUL and halves of surrogate pairs."""
-    return text.replace("\0", "?").encode("utf-8", "replace").decode()
+def storable(text: str) -> str:
+    """Text with what JSON may hold and databases do not - NUL, halves of characters - written out."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def _key(text: str) -> str:
+    """A key to store; of a long one the end is a digest, so that it is still no other's."""
+    whole = storable(text)
+    return whole if len(whole) <= LONGEST_KEY else f"{whole[:190]}:{_digest(whole.encode())}"
 
 
 def _no_number(name: str) -> Any:
@@ -113,31 +135,42 @@ def _hubspot(event: dict[str, Any]) -> Event:
     """
     told = {name: value for name, value in sorted(event.items()) if name != "attemptNumber"}
     key = f"{_text(event, 'eventId')}:{_digest(_json(told))[:24]}"
-    return Event(key[:255], _text(event, "subscriptionType")[:200], _json(event))
+    return Event(key, _text(event, "subscriptionType"), _json(event))
 
 
 def _shopify(headers: Mapping[str, str], value: Any, body: bytes) -> Event:
-    """Shopify signs the body only: topic and id are the sender's word, good enough for a hint."""
+    """Shopify signs the body only; its headers are anybody's word who has seen a delivery.
+
+    So the event is known by its body and the kind of object its topic names. The id in the headers is not
+    believed: with made-up ones, one delivery would fill the inbox.
+    """
     if not isinstance(value, dict):
         raise Malformed("an object was expected")
     topic = headers.get("x-shopify-topic", "")
     if not topic:
         raise Malformed("X-Shopify-Topic is missing")
-    key = headers.get("x-shopify-webhook-id") or _digest(topic.encode(), body)
-    return Event(key[:255], topic[:200], body)
+    root = topic.partition("/")[0]
+    if root not in SHOPIFY_OBJECTS or not TOPIC.fullmatch(topic):
+        topic = root = UNKNOWN
+    return Event(_digest(root.encode(), body), topic, body)
 
 
 def _stripe(value: Any, body: bytes) -> Event:
     if not isinstance(value, dict):
         raise Malformed("an object was expected")
-    return Event(_text(value, "id")[:255], _text(value, "type")[:200], body)
+    return Event(_text(value, "id"), _text(value, "type"), body)
 
 
-def _generic(headers: Mapping[str, str], value: Any, body: bytes) -> list[Event]:
-    """A row per object, numbered under the delivery's id; without one, known by its content."""
+def _generic(headers: Mapping[str, str], value: Any, body: bytes, source: str) -> list[Event]:
+    """A row per object, numbered under the delivery's id of its source; without one, known by its content."""
     rows = _listed(value)
     sent = headers.get("webhook-id") or _digest(body)
-    sent = sent if len(sent) <= 200 else _digest(sent.encode())
+    sent = f"{source}/{sent}" if source else sent
     keys = [sent] if not isinstance(value, list) else [f"{sent}#{number}" for number in range(len(rows))]
-    topics = [str(row.get("type") or row.get("event") or "event")[:200] for row in rows]
-    return [Event(key, topic, _json(row)) for key, topic, row in zip(keys, topics, rows, strict=True)]
+    return [Event(key, _topic(row), _json(row)) for key, row in zip(keys, rows, strict=True)]
+
+
+def _topic(row: Mapping[str, Any]) -> str:
+    """What a row says it is, where that is a name and not a text."""
+    named = (row.get(name) for name in ("type", "event"))
+    return next((one for one in named if isinstance(one, str) and TOPIC.fullmatch(one)), UNNAMED)

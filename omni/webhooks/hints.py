@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omni.webhooks.inbox import Pending
+if TYPE_CHECKING:
+    from omni.webhooks.inbox import Pending
 
 Hints = dict[str, list[str]]
 """Stream to ids."""

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from omni import tenancy
 from omni.errors import ConfigError, StorageError
-from omni.webhooks import hooks
+from omni.webhooks import bodies, hooks
 
 MAX_BODY = 64 * 1024
 
@@ -22,15 +22,21 @@ def _said(status: int, message: str, **headers: str) -> Response:
     return JSONResponse({"message": message}, status, headers)
 
 
-def _answering(request: Request, body: bytes, handle: Callable[[Request, bytes], Response]) -> Response:
-    """Let a request in by its key, and answer what goes wrong."""
+def _refusal(request: Request) -> Response | None:
+    """Let a request in by its key, before anything of its body is read."""
     tenant = request.path_params["tenant"]
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    known = tenant in tenancy.tenants() and scheme.lower() == "bearer"
+    if known and hooks.authorized(tenant, key.strip()):
+        return None
+    said = "An API key of this tenant is needed: Authorization: Bearer omk_…"
+    return _said(401, said, connection="close")
+
+
+def _answering(work: Callable[[], Response | None]) -> Response | None:
+    """Do something with the database, and answer what goes wrong."""
     try:
-        known = tenant in tenancy.tenants() and scheme.lower() == "bearer"
-        if not (known and hooks.authorized(tenant, key.strip())):
-            return _said(401, "An API key of this tenant is needed: Authorization: Bearer omk_…")
-        return handle(request, body)
+        return work()
     except ConfigError as error:
         return _said(400, str(error))
     except (StorageError, sa.exc.SQLAlchemyError):
@@ -80,11 +86,18 @@ def routes(*, loopback: bool = False) -> tuple[Route, ...]:
 
     def endpoint(path: str, method: str, handle: Callable[[Request, bytes], Response]) -> Route:
         async def answer(request: Request) -> Response:
-            announced = request.headers.get("content-length", "0")
-            if not announced.isdigit() or int(announced) > MAX_BODY:
+            if (refused := await run_in_threadpool(_answering, lambda: _refusal(request))) is not None:
+                return refused
+            try:
+                body = await bodies.read(request, MAX_BODY) if method == "POST" else b""
+            except bodies.TooLarge:
                 return _said(413, f"At most {MAX_BODY} bytes.", connection="close")
-            body = await request.body() if method == "POST" and "content-length" in request.headers else b""
-            return await run_in_threadpool(_answering, request, body, handle)
+            except TimeoutError:
+                return _said(408, "The body did not arrive in time.", connection="close")
+            except ClientDisconnect:
+                return _said(400, "The body was cut.")
+            done = await run_in_threadpool(_answering, lambda: handle(request, body))
+            return done or Response(None, 204)
 
         return Route(path, answer, methods=[method])
 

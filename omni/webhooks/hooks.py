@@ -26,7 +26,10 @@ from omni.security.vault import Vault
 from omni.webhooks import targets
 from omni.webhooks.signatures import STANDARD_PREFIX
 
-LIVE = ("new", "failed")
+WAITING = ("new", "failed")
+SENDING = "sending"
+"""The state of a row while a sender has it; at `due_at` its lease is over."""
+LIVE = (*WAITING, SENDING)
 MOST_SUBSCRIPTIONS = 500
 """Of one tenant: an automation that subscribes in a loop is stopped here."""
 LARGEST = 10 * 1024 * 1024
@@ -98,33 +101,41 @@ def subscribe(tenant: str, event: str, target_url: str, *, loopback: bool = Fals
     """
     targets.check(target_url, loopback=loopback)
     _event(event)
-    vault = Vault(tenant)
-    target = hmac.digest(Hasher.for_tenant(tenant).key, b"hook " + target_url.encode(), "sha256").hex()
+    vault, known = Vault(tenant), _known_as(tenant, target_url)
     with session() as opened:
         alone(opened.connection(), f"hooks: subscribe {tenant}")
         live = sa.select(HookSubscription).where(
             HookSubscription.tenant == tenant, HookSubscription.ended_at.is_(None)
         )
-        same = live.where(HookSubscription.event == event, HookSubscription.target == target)
-        if (found := opened.scalars(same).first()) is not None:
-            return found.id, vault.open(found.secret, purpose=PURPOSE, name=f"{found.id}/secret").decode()
+        same = live.where(HookSubscription.event == event, HookSubscription.target.in_(known))
+        if (found := opened.scalars(same.order_by(HookSubscription.created_at)).first()) is not None:
+            secret = vault.open(found.secret, purpose=PURPOSE, name=f"{found.id}/secret").decode()
+            if found.target != known[0]:
+                _seal(vault, found, known[0], target_url, secret)
+            return found.id, secret
         if (
             opened.scalar(sa.select(sa.func.count()).select_from(live.subquery())) or 0
         ) >= MOST_SUBSCRIPTIONS:
             raise ConfigError(f"There are {MOST_SUBSCRIPTIONS} subscriptions already; end some first")
         number, secret = f"sub_{secrets.token_hex(12)}", new_secret()
-        opened.add(
-            HookSubscription(
-                id=number,
-                tenant=tenant,
-                event=event,
-                target=target,
-                address=vault.seal(target_url.encode(), purpose=PURPOSE, name=f"{number}/address"),
-                secret=vault.seal(secret.encode(), purpose=PURPOSE, name=f"{number}/secret"),
-                created_at=now(),
-            )
-        )
+        made = HookSubscription(id=number, tenant=tenant, event=event, created_at=now())
+        _seal(vault, made, known[0], target_url, secret)
+        opened.add(made)
     return number, secret
+
+
+def _known_as(tenant: str, url: str) -> list[str]:
+    """What an address is found by: its keyed hash under the present master key, then under earlier ones."""
+    return [
+        hmac.digest(hasher.key, b"hook " + url.encode(), "sha256").hex() for hasher in Hasher.all_of(tenant)
+    ]
+
+
+def _seal(vault: Vault, of: HookSubscription, target: str, url: str, secret: str) -> None:
+    """Keep an address and a secret under the present master key."""
+    of.target = target
+    of.address = vault.seal(url.encode(), purpose=PURPOSE, name=f"{of.id}/address")
+    of.secret = vault.seal(secret.encode(), purpose=PURPOSE, name=f"{of.id}/secret")
 
 
 def unsubscribe(tenant: str, number: str, because: str = "asked to") -> bool:

@@ -5,6 +5,7 @@ Bodies may hold personal data: they are sealed, emptied when an event is done, a
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,14 @@ KEEP = timedelta(days=30)
 """How long rows are kept, and so repeated deliveries recognised; vendors repeat for up to three days."""
 
 
+UNOPENED = (
+    "stored events do not open: OMNI_SECRET_KEY was changed (list the earlier one in OMNI_OLD_SECRET_KEYS), "
+    "or they are damaged"
+)
+
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class Incoming:
     """A verified delivery on its way into the inbox."""
@@ -40,7 +49,7 @@ class Incoming:
 
 @dataclass(frozen=True)
 class Pending:
-    """An event that waits, its body open."""
+    """An event that waits, its body open, or empty with the `trouble` why it is not."""
 
     id: int
     delivery: str
@@ -48,6 +57,7 @@ class Pending:
     attempts: int
     body: bytes = field(repr=False)
     hints: Mapping[str, list[str]] | None = None
+    trouble: str = ""
 
 
 def store(deliveries: Iterable[Incoming], refusals: Mapping[tuple[str, str, str], int]) -> int:
@@ -106,7 +116,7 @@ def _due(tenant: str, moment: datetime) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def pending(tenant: str, vendor: str, upto: int, limit: int, moment: datetime | None = None) -> list[Pending]:
-    """Events of a sender that are due, oldest first, with their bodies; one that does not open has failed."""
+    """Events of a sender that are due, oldest first, with their bodies."""
     wanted = (
         sa.select(InboxEvent)
         .where(*_due(tenant, moment or now()), InboxEvent.vendor == vendor, InboxEvent.id <= upto)
@@ -118,12 +128,11 @@ def pending(tenant: str, vendor: str, upto: int, limit: int, moment: datetime | 
     found = []
     for row in rows:
         try:
-            body = body_of(row)
-        except ConfigError as error:
-            fail([row.id], str(error), moment)
-        else:
-            hints = None if body else row.hints
-            found.append(Pending(row.id, row.delivery, row.topic, row.attempts, body, hints))
+            body, trouble = body_of(row), ""
+        except ConfigError:
+            body, trouble = b"", UNOPENED
+        hints = None if body or trouble else row.hints
+        found.append(Pending(row.id, row.delivery, row.topic, row.attempts, body, hints, trouble))
     return found
 
 
@@ -157,8 +166,15 @@ def _mark(values: list[dict[str, Any]], state: str) -> None:
             opened.connection().execute(change, values)
 
 
-def fail(ids: Iterable[int], reason: str, moment: datetime | None = None) -> int:
+def fail(ids: Iterable[int], reason: str, moment: datetime | None = None, *, counts: bool = True) -> int:
     """An attempt failed: try again later, or give up after `ATTEMPTS`.
+
+    Args:
+        ids: events.
+        reason: why.
+        moment: now, unless told.
+        counts: whether it was these that failed. Otherwise it is no attempt of theirs, and they wait the
+            longer the older they are.
 
     Returns:
         Events given up.
@@ -169,12 +185,14 @@ def fail(ids: Iterable[int], reason: str, moment: datetime | None = None) -> int
         for start in range(0, len(wanted), 500):
             part = InboxEvent.id.in_(wanted[start : start + 500])
             for row in opened.scalars(sa.select(InboxEvent).where(part).with_for_update()):
-                row.attempts, row.reason = row.attempts + 1, text
+                row.attempts, row.reason = row.attempts + counts, text
                 if row.attempts >= ATTEMPTS:
                     row.state, row.settled_at, dead = "dead", at, dead + 1
                 else:
-                    wait = WAITS[row.attempts - 1] * random.uniform(0.9, 1.1)  # noqa: S311  spreads load
-                    row.state, row.due_at = "failed", at + wait
+                    wait = WAITS[row.attempts - 1] if counts else (at - row.received_at) / 2
+                    wait = min(max(wait, WAITS[0]), WAITS[-1])
+                    spread = random.uniform(0.9, 1.1)  # noqa: S311  spreads load
+                    row.state, row.due_at = "failed", at + wait * spread
     return dead
 
 
@@ -223,13 +241,22 @@ def replay(
 
 
 def forget(moment: datetime | None = None) -> int:
-    """Delete what is settled and older than `KEEP`; returns how many rows."""
+    """Delete what is older than `KEEP`, also what was never acted upon; returns how many rows."""
     before = (moment or now()) - KEEP
-    old = (InboxEvent.state.not_in(LIVE), InboxEvent.received_at < before)
+    old = InboxEvent.received_at < before
+    numbers = sa.select(sa.func.count()).select_from(InboxEvent).where(old)
     with session() as opened:
-        gone = len(list(opened.scalars(sa.select(InboxEvent.id).where(*old))))
-        opened.execute(sa.delete(InboxEvent).where(*old))
+        gone = opened.scalar(numbers) or 0
+        lost = opened.scalar(numbers.where(InboxEvent.state.in_(LIVE))) or 0
+        opened.execute(sa.delete(InboxEvent).where(old))
         opened.execute(sa.delete(InboxRefusal).where(InboxRefusal.day < before.date()))
+    if lost:
+        log.warning(
+            "%d events received before %s were never acted upon and are forgotten now; is drain_webhooks "
+            "scheduled? Read the vendors' objects again with omni ingest.",
+            lost,
+            f"{before:%Y-%m-%d}",
+        )
     return gone
 
 

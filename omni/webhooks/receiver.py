@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import sqlalchemy as sa
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -23,14 +24,14 @@ from starlette.routing import BaseRoute, Route
 from omni import tenancy
 from omni.control.database import now
 from omni.errors import OmniError, StorageError
-from omni.webhooks import inbox
-from omni.webhooks.events import Malformed, events, harmless
-from omni.webhooks.signatures import SCHEMES, TOKENS, Message, Refused, verify, verify_token
+from omni.webhooks import bodies, inbox
+from omni.webhooks.events import Malformed, events, harmless, storable
+from omni.webhooks.signatures import SCHEMES, SIGNED_BY, TOKENS, Message, Refused, verify, verify_token
 
 MAX_BODY = 10 * 1024 * 1024
 """Bytes of a delivery; the largest of any vendor's limits."""
-BODY_SECONDS = 10.0
-"""How long a body may take to arrive."""
+CONNECTIONS = 200
+"""Connections served at once; more are answered 503."""
 STORE_SECONDS = 4.0
 """How long storing may take before the answer is 503; Shopify waits five seconds."""
 WAITING_MOST = 2_000
@@ -43,11 +44,10 @@ COUNT_SECONDS = 5.0
 Secrets = Callable[[str, str], tuple[str, ...]]
 """Tenant and sender to the secrets that stand."""
 
+UNREACHABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, StorageError)
+"""Failures of the database and not of what is stored."""
+
 log = logging.getLogger(__name__)
-
-
-class _TooLarge(Exception):
-    """The body is over the cap."""
 
 
 @dataclass
@@ -87,11 +87,20 @@ class Writer:
     async def commit(self, waiting: list[tuple[inbox.Incoming, asyncio.Future[int]]]) -> None:
         """Store deliveries and the refusals so far, and tell those who wait."""
         counted = Counter(self.refused)
-        if not (waiting or counted):
-            return
+        if waiting or counted:
+            await self._put(waiting, counted)
+
+    async def _put(
+        self,
+        waiting: list[tuple[inbox.Incoming, asyncio.Future[int]]],
+        counted: Counter[tuple[str, str, str]],
+    ) -> None:
         try:
             await asyncio.to_thread(inbox.store, [delivery for delivery, _ in waiting], counted)
         except Exception as error:  # noqa: BLE001  a writer that died would refuse all that follow
+            if len(waiting) > 1 and not isinstance(error, UNREACHABLE):
+                await self._halves(waiting)
+                return
             log.warning("Webhooks not stored, answered 503: %s", type(error).__name__)
             for _, done in waiting:
                 if not done.done():
@@ -102,46 +111,59 @@ class Writer:
             if not done.done():
                 done.set_result(1)
 
-
-async def _body(request: Request) -> bytes:
-    """The raw body, read no further than the cap."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > MAX_BODY:
-        raise _TooLarge
-    parts, size = [], 0
-    async with asyncio.timeout(BODY_SECONDS):
-        async for part in request.stream():
-            size += len(part)
-            if size > MAX_BODY:
-                raise _TooLarge
-            parts.append(part)
-    return b"".join(parts)
+    async def _halves(self, waiting: list[tuple[inbox.Incoming, asyncio.Future[int]]]) -> None:
+        """What one delivery holds must not keep the others out. Refusals are counted the next time."""
+        middle = len(waiting) // 2
+        for part in (waiting[:middle], waiting[middle:]):
+            await self._put(part, Counter())
 
 
 def _answer(status: int, said: str, **headers: str) -> Response:
     return JSONResponse({"status": said}, status, headers)
 
 
-def _verified(request: Request, body: bytes, secrets: tuple[str, ...], public_url: str | None) -> None:
-    """Check signature or token.
+async def _body(request: Request) -> bytes | Response:
+    """The raw body, or the answer why there is none."""
+    try:
+        return await bodies.read(request, MAX_BODY)
+    except bodies.TooLarge:
+        return _answer(413, f"at most {MAX_BODY} bytes", connection="close")
+    except TimeoutError:
+        return _answer(408, "the body did not arrive in time", connection="close")
+    except ClientDisconnect:
+        return _answer(400, "the body was cut")
+
+
+def _signed(request: Request, secrets: tuple[str, ...]) -> bool:
+    """Whether there is a signature to check; if not, the token in the address has been.
 
     Raises:
-        Refused: neither vouches for the delivery.
+        Refused: there is neither, or the token is another one. It is known before the body is read.
     """
     tenant, vendor = request.path_params["tenant"], request.path_params["vendor"]
-    token = request.path_params.get("token")
-    if token is not None and vendor in TOKENS and "webhook-signature" not in request.headers:
-        for number, secret in enumerate(secrets, start=1):
-            try:
-                return verify_token(secret, tenant, vendor, token)
-            except Refused:
-                if number == len(secrets):
-                    raise
+    if any(name in request.headers for name in SIGNED_BY[vendor]):
+        return True
+    token, refusal = request.path_params.get("token", ""), Refused("missing")
+    for secret in secrets if token and vendor in TOKENS else ():
+        try:
+            verify_token(secret, tenant, vendor, token)
+        except Refused as error:
+            refusal = error
+        else:
+            return False
+    raise refusal
+
+
+def _verified(request: Request, body: bytes, secrets: tuple[str, ...], public_url: str | None) -> None:
+    """Check the signature.
+
+    Raises:
+        Refused: it does not vouch for the delivery.
+    """
     target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     uri = public_url.rstrip("/") + target if public_url else str(request.url)
     headers = {name.lower(): value for name, value in request.headers.items()}
-    verify(vendor, secrets, Message(headers, body, request.method, uri), time.time())
-    return None
+    verify(request.path_params["vendor"], secrets, Message(headers, body, request.method, uri), time.time())
 
 
 def _receive(writer: Writer, secrets: Secrets, public_url: str | None) -> Callable[[Request], object]:
@@ -151,16 +173,18 @@ def _receive(writer: Writer, secrets: Secrets, public_url: str | None) -> Callab
         if not standing:
             return _answer(404, "nothing is received here")
         try:
-            body = await _body(request)
-        except _TooLarge:
-            return _answer(413, f"at most {MAX_BODY} bytes", connection="close")
-        except TimeoutError:
-            return _answer(408, "the body did not arrive in time", connection="close")
-        except ClientDisconnect:
-            return _answer(400, "the body was cut")
+            signed = _signed(request, standing)
+        except Refused as refusal:
+            writer.refused[tenant, vendor, refusal.reason] += 1
+            return _answer(401, f"signature {refusal.reason}", connection="close")
+        body = await _body(request)
+        if isinstance(body, Response):
+            return body
+        source = storable(request.path_params.get("source", ""))[:100]
         try:
-            _verified(request, body, standing, public_url)
-            found = tuple(events(vendor, request.headers, body))
+            if signed:
+                _verified(request, body, standing, public_url)
+            found = tuple(events(vendor, request.headers, body, source))
         except Refused as refusal:
             writer.refused[tenant, vendor, refusal.reason] += 1
             return _answer(401, f"signature {refusal.reason}")
@@ -170,7 +194,6 @@ def _receive(writer: Writer, secrets: Secrets, public_url: str | None) -> Callab
         except OmniError as error:
             log.error("Webhooks of %s for %s cannot be verified: %s", vendor, tenant, error)  # noqa: TRY400
             return _answer(503, "not set up rightly; send again", **{"Retry-After": "300"})
-        source = request.path_params.get("source", "")[:100]
         kept = harmless(request.headers)
         try:
             await writer.store(inbox.Incoming(tenant, vendor, source, kept, found, now()))
@@ -215,4 +238,12 @@ def serve(app: Starlette, host: str, port: int) -> None:
     """Serve until interrupted. No access log: addresses may hold tokens."""
     import uvicorn
 
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+    )

@@ -231,6 +231,15 @@ SCHEMES: dict[str, Verify] = {
 }
 """How each sender signs."""
 
+SIGNED_BY: dict[str, tuple[str, ...]] = {
+    "hubspot": ("x-hubspot-signature-v3", "x-hubspot-signature"),
+    "shopify": ("x-shopify-hmac-sha256",),
+    "stripe": ("stripe-signature",),
+    "zapier": ("webhook-signature",),
+    "generic": ("webhook-signature",),
+}
+"""The headers a sender's signature may stand in; without any, a body need not be read."""
+
 TOKENS = frozenset({"zapier", "generic"})
 """Senders that may stand behind a token in the address instead."""
 

@@ -15,6 +15,8 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from omni.errors import ConfigError, TransientError
 
 LONGEST = 2_000
+NEVER = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("168.63.129.16/32"))
+"""Public by their numbers, and yet of the network or the cloud we stand in."""
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -49,8 +51,8 @@ def check(url: str, *, loopback: bool = False) -> SplitResult:
         port, host = parts.port, parts.hostname
     except ValueError:
         raise ConfigError("target_url is not a URL; for example https://hooks.example/catch/1") from None
-    if len(url) > LONGEST or not url.isascii() or any(c.isspace() or ord(c) < 32 for c in url):
-        raise ConfigError(f"target_url must be plain ASCII of at most {LONGEST} characters")
+    if len(url) > LONGEST or not url.isascii() or any(c == " " or not c.isprintable() for c in url):
+        raise ConfigError(f"target_url must be plain, printable ASCII of at most {LONGEST} characters")
     if not host or parts.username is not None or parts.password is not None or port == 0:
         raise ConfigError("target_url needs a host and no user; for example https://hooks.example/catch/1")
     here = loopback and _is_loopback_name(host)
@@ -85,6 +87,8 @@ def is_public(address: Address) -> bool:
             return False
         if address.ipv4_mapped is not None:
             return True
+    elif any(address in network for network in NEVER):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 

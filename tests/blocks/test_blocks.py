@@ -101,6 +101,38 @@ def test_the_registry_is_the_saved_one(tmp_path: Path) -> None:
     assert (opened.tracking_uri, opened.artifacts) == (uri, tmp_path / "models")
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tracking_uri": "postgresql://mlflow:s3cret-word@db/mlflow"},
+        {"tracking_uri": "postgresql+psycopg://mlflow:s3cret-word/x@db/mlflow"},
+        {"tracking_uri": "postgresql://mlflow@db/mlflow?sslmode=require&password=s3cret-word"},
+        {"tracking_uri": "https://mlflow:s3cret-word@mlflow.example"},
+        {"tracking_uri": "postgresql://db/mlflow", "password": "s3cret-word"},
+        {"tracking_uri": "sqlite:////state/mlflow.db", "password": "s3cret-word"},
+    ],
+)
+def test_a_registrys_address_takes_no_password(fields: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="password") as error:
+        ModelRegistry(artifacts="/models", **fields)
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "opened"),
+    [
+        ("postgresql://mlflow@db/mlflow", "postgresql://mlflow:p%40ss%3A%2Fword@db/mlflow"),
+        ("https://mlflow@mlflow.example:5000", "https://mlflow:p%40ss%3A%2Fword@mlflow.example:5000"),
+    ],
+)
+def test_a_registrys_password_is_kept_apart_and_put_in_when_it_is_opened(address: str, opened: str) -> None:
+    block = ModelRegistry(tracking_uri=address, password=SecretStr("p@ss:/word"), artifacts=Path("/models"))
+    assert "ss:/word" not in repr(block) + str(block.model_dump())
+    assert block.registry().tracking_uri == opened
+    plain = ModelRegistry(tracking_uri=address, artifacts=Path("/models"))
+    assert plain.registry().tracking_uri == address
+
+
 def test_options_that_are_given_reach_the_connection() -> None:
     plain = Shopify(base_url="https://acme.example", token=SecretStr(TOKEN))
     assert plain.connection().options == {}

@@ -183,6 +183,7 @@ def test_a_wrong_secret_stores_nothing(sandbox, monkeypatch):
             "Cannot read the key /nowhere.pem",
         ),
         (["disconnect", "hubspot"], "No account at 'hubspot' is connected for 'demo'"),
+        (["disconnect", "../x"], "No account at '../x' is connected for 'demo'"),
         (["connections", "-c", "nobody"], "Unknown tenant"),
     ],
 )

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from omni.control.database import session
 from omni.control.hooks import HookDelivery
 from omni.destinations import webhook
+from omni.destinations.ledger import intend, known_rows
 from omni.destinations.plan import plan
 from omni.errors import ConfigError
 from omni.sources.connection import Connection
@@ -55,6 +56,23 @@ def test_sending_again_after_a_crash_is_no_second_event(subscribers, published, 
         webhook.send(client, one, plan(tenant, one, {}).items)
     assert run(one, subscribers).written == 1
     assert owed() == 1
+
+
+def test_a_change_after_a_lost_answer_is_an_event_of_its_own(subscribers, published, declared, run, tenant):
+    """Told of 0.5, then perhaps of 0.6: whoever was must be told of 0.5 again."""
+    one = declared(**TO)
+    published({"1": 0.5})
+    run(one, subscribers)
+    for value in (0.6, 0.5, 0.6):
+        published({"1": value})
+        items = plan(tenant, one, known_rows(tenant.tenant, one)).items
+        intend(tenant.tenant, one, items, "run-1")
+        with webhook.opened(subscribers.connection) as client:
+            webhook.send(client, one, items)  # … and the process dies
+    assert owed() == 4
+    assert run(one, subscribers).written == 1
+    assert owed() == 4
+    assert run(one, subscribers).written == 0
 
 
 def test_rows_that_leave_are_told(subscribers, published, declared, run, tenant):

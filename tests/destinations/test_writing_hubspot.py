@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -131,6 +132,69 @@ def test_what_was_taken_before_a_failure_is_noted(either_database, hub, publishe
     assert run(declared(), hub).written == 50
 
 
+def test_a_row_whose_answer_was_lost_is_sent_again_even_if_it_is_as_before(
+    either_database, hub, published, declared, run, tenant
+):
+    keys = ids(hub, 3)
+    one = declared(on_leave={"clear": {SCORE: None}}, limits={"max_leaving": 1})
+    published(dict.fromkeys(keys[:2], 0.25))
+    run(one, hub)
+    published({keys[0]: 0.5, keys[1]: 0.25, keys[2]: 0.5})
+    hub.fault("cut_body", "batch/update", None)
+    with pytest.raises(TransientError):
+        run(one, hub)
+    hub.calm()
+    assert scores(hub, keys) == {keys[0]: "0.500", keys[1]: "0.250", keys[2]: "0.500"}
+    published(dict.fromkeys(keys[:2], 0.25))
+    assert run(one, hub).summary() == {
+        "written": 2, "rejected": 0, "new": 0, "changed": 1, "leaving": 1, "unchanged": 1, "held": 0,
+    }  # fmt: skip
+    assert scores(hub, keys) == dict.fromkeys(keys[:2], "0.250")
+    assert run(one, hub).written == 0
+
+
+def test_a_refused_row_counts_as_what_was_written_before(hub, published, declared, run, tenant):
+    keys = ids(hub, 2)
+    one = declared(columns={SCORE: "score"})
+    published(dict.fromkeys(keys, "0.1"), "VARCHAR")
+    run(one, hub)
+    published({keys[0]: "0.1", keys[1]: "words"}, "VARCHAR")
+    assert run(one, hub).rejected == 1
+    assert [letter.key for letter in letters(tenant.tenant, one)] == [keys[1]]
+    published(dict.fromkeys(keys, "0.1"), "VARCHAR")
+    assert run(one, hub).summary()["unchanged"] == 2
+    assert letters(tenant.tenant, one) == []
+
+
+def test_dead_letters_of_rows_that_are_gone_are_not_listed_any_more(
+    either_database, hub, published, declared, run, tenant
+):
+    (key,) = ids(hub, 1)
+    clearing = declared(columns={SCORE: "score"}, on_leave={"clear": {SCORE: None}})
+    for one in (declared(name="plain", columns={SCORE: "score"}), clearing):
+        published({key: "0.1", "99": "0.4"}, "VARCHAR")
+        run(one, hub)
+        assert [letter.key for letter in letters(tenant.tenant, one)] == ["99"]
+        published({key: "0.1"}, "VARCHAR")
+        planned(tenant, one)
+        assert len(letters(tenant.tenant, one)) == 1
+        assert run(one, hub).written == 0
+        assert letters(tenant.tenant, one) == []
+
+
+def test_rows_an_answer_does_not_name_are_not_written(hub, published, declared, run, proxied, tenant):
+    keys = ids(hub, 3)
+    published(dict.fromkeys(keys, 0.5))
+    short = proxied(hub, answered=lambda body: {**body, "results": body["results"][:1]})
+    done = run(declared(), short)
+    assert (done.written, done.rejected) == (1, 2)
+    assert {letter.reason for letter in letters(tenant.tenant, declared())} == {
+        "HubSpot did not say what became of it"
+    }
+    assert run(declared(), hub).written == 2
+    assert letters(tenant.tenant, declared()) == []
+
+
 @pytest.mark.parametrize("kind", ["429", "429_retry_after", "500", "503", "cut_body", "malformed_json"])
 def test_passing_faults_pass_and_each_row_is_there_once(hub, published, declared, run, kind):
     keys = ids(hub, 120)
@@ -243,27 +307,46 @@ def test_another_destination_knows_nothing_of_the_first(hub, published, declared
 
 
 @pytest.fixture
-def serve_without_traces(hub):
-    """A proxy in front of the sandbox that drops `objectWriteTraceId`, so that batches fail as a whole."""
+def proxied():
+    """Put a proxy before the sandbox that changes bodies of batches: `proxied(account, asked, answered)`."""
+    with ExitStack() as stack:
 
+        def start(account, asked=lambda body: body, answered=lambda body: body):
+            url = stack.enter_context(_proxy(account, asked, answered))
+            return SimpleNamespace(connection=replace(account.connection, base_url=url))
+
+        yield start
+
+
+@pytest.fixture
+def serve_without_traces(proxied):
+    """A proxy that drops `objectWriteTraceId`, so that batches fail as a whole."""
+
+    def asked(body):
+        return {"inputs": [{k: v for k, v in e.items() if k != "objectWriteTraceId"} for e in body["inputs"]]}
+
+    return lambda account: proxied(account, asked=asked)
+
+
+@contextmanager
+def _proxy(account, asked, answered):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def _pass(self):
             raw = self.rfile.read(int(self.headers.get("content-length") or 0))
             if raw:
-                body = json.loads(raw)
-                for entry in body.get("inputs", []):
-                    entry.pop("objectWriteTraceId", None)
-                raw = json.dumps(body).encode()
-            answer = httpx.request(
-                self.command, f"{hub.connection.base_url}{self.path}", content=raw, headers=hub.api.headers
-            )
+                raw = json.dumps(asked(json.loads(raw))).encode()
+            url = f"{account.connection.base_url}{self.path}"
+            answer = httpx.request(self.command, url, content=raw, headers=account.api.headers)
+            body = answer.content
+            if raw and answer.is_success:
+                body = json.dumps(answered(answer.json())).encode()
             self.send_response(answer.status_code)
             self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(answer.content)))
+            self.send_header("content-length", str(len(body)))
             self.end_headers()
-            self.wfile.write(answer.content)
+            self.wfile.write(body)
 
         do_GET = do_POST = _pass
 
@@ -273,9 +356,9 @@ def serve_without_traces(hub):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-
-    url = f"http://127.0.0.1:{server.server_port}"
-    yield lambda account: SimpleNamespace(connection=replace(account.connection, base_url=url))
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

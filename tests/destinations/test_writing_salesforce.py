@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from omni.destinations import salesforce
 from omni.destinations.declaration import WriteBack
 from omni.destinations.ledger import letters
 from omni.destinations.plan import Item
-from omni.errors import SchemaError, SourceError, TransientError
+from omni.errors import SchemaError, TransientError
 from omni.sandbox.company import load_company
 from omni.sandbox.embedded import serving
 from omni.sandbox.serving import Options
@@ -130,11 +132,48 @@ def test_what_salesforce_lacks_is_said_before_anything_is_written(
     assert not [label for label in org.asked() if "ingest" in label]
 
 
-def test_a_job_that_is_not_done_in_time_is_told(org, published, declared, run):
+def look(org, job):
+    """The job's state, which moves on by that."""
+    return org.api.get(f"{ROOT}/jobs/ingest/{job}").json()["state"]
+
+
+def test_a_job_that_is_not_done_in_time_is_aborted_and_never_undoes_a_later_one(
+    org, published, declared, run
+):
     published({"L-00001": 0.5})
-    org.connection = replace(org.connection, options={"job_patience": "0"}, backoff=0.001)
-    with pytest.raises((TransientError, SourceError), match="ingest job"):
+    hasty = SimpleNamespace(connection=replace(org.connection, options={"job_patience": "0"}, backoff=0.001))
+    with pytest.raises(TransientError, match=r"ingest job \w+ is still \w+ after 0 s") as error:
+        run(declared(**TO), hasty)
+    assert org.asked()["salesforce ingest"] == 1
+    job = re.search(r"job (\w+)", str(error.value)).group(1)
+    published({"L-00001": 0.75})
+    assert run(declared(**TO), org).written == 1
+    assert [look(org, job) for _ in range(3)] == ["Aborted"] * 3
+    assert scores(org) == {"L-00001": 0.75}
+
+
+def test_a_job_that_cannot_be_aborted_is_named(org, published, declared, run, caplog):
+    published({"L-00001": 0.5})
+    org.fault("503", "jobs/ingest/[^/]+$", None)
+    with pytest.raises(TransientError):
         run(declared(**TO), org)
+    assert "may still be done and undo later values" in caplog.text
+
+
+def test_rows_whose_results_were_lost_are_sent_again_even_if_they_are_as_before(
+    org, published, declared, run
+):
+    published({"L-00001": 0.25, "L-00002": 0.25})
+    run(declared(**TO), org)
+    published({"L-00001": 0.5, "L-00002": 0.25})
+    org.fault("503", "successfulResults", None)
+    with pytest.raises(TransientError):
+        run(declared(**TO), org)
+    org.calm()
+    assert scores(org) == {"L-00001": 0.5, "L-00002": 0.25}
+    published({"L-00001": 0.25, "L-00002": 0.25})
+    assert run(declared(**TO), org).written == 1
+    assert scores(org) == {"L-00001": 0.25, "L-00002": 0.25}
 
 
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)

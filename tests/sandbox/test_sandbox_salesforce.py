@@ -196,6 +196,33 @@ def test_an_upsert_creates_changes_clears_and_refuses_row_by_row(client: TestCli
     assert [r["LastName"] for r in new] == ['New, with "comma"']
 
 
+def test_an_upload_takes_effect_when_its_job_ends_and_not_if_it_was_aborted(client: TestClient) -> None:
+    def titles() -> list[str | None]:
+        soql = "SELECT Title FROM Contact WHERE External_Id__c IN ('L-00001', 'L-00002')"
+        return [row["Title"] for row in ask(client, soql).json()["records"]]
+
+    before, jobs = titles(), []
+    for title in ("One", "Two"):
+        body = {"object": "Contact", "operation": "upsert", "externalIdFieldName": "External_Id__c"}
+        job = client.post(f"{ROOT}/jobs/ingest", json=body).json()
+        text = f"External_Id__c,Title\nL-00001,{title}\nL-00002,{title}\n"
+        client.put(f"/{job['contentUrl']}", content=text.encode(), headers={"Content-Type": "text/csv"})
+        client.patch(f"{ROOT}/jobs/ingest/{job['id']}", json={"state": "UploadComplete"})
+        jobs.append(f"{ROOT}/jobs/ingest/{job['id']}")
+    aborted, done = jobs
+    assert client.get(aborted).json()["state"] == "InProgress"
+    assert client.patch(aborted, json={"state": "Aborted"}).json()["state"] == "Aborted"
+    assert client.get(done).json()["state"] == "InProgress"
+    assert titles() == before
+    assert client.get(done).json()["state"] == "JobComplete"
+    assert [client.get(aborted).json()["state"] for _ in range(3)] == ["Aborted"] * 3
+    assert titles() == ["Two", "Two"]
+    rest = rows_of(client.get(f"{aborted}/unprocessedRecords"))
+    assert [row["Title"] for row in rest] == ["One", "One"]
+    assert rows_of(client.get(f"{aborted}/successfulResults")) == []
+    assert code(client.patch(done, json={"state": "Aborted"})) == (400, "INVALIDJOBSTATE")
+
+
 def test_deleting_by_job_puts_records_into_the_recycle_bin(client: TestClient) -> None:
     one = ask(client, "SELECT Id FROM Contact LIMIT 1").json()["records"][0]["Id"]
     info, good, _, _ = ingest(client, "delete", f"Id\n{one}\n")

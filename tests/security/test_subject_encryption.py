@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from omni.control import database
 from omni.control.keys import SubjectKey, TenantKey
-from omni.errors import ConfigError
+from omni.errors import ConfigError, TransientError
 from omni.security.encryption import PREFIX, SubjectKeys
 from omni.settings import settings
 
@@ -96,6 +98,26 @@ def test_a_destroyed_key_is_gone_from_the_files_too(control_content):
     assert len(left) == 250
     assert [w for w in wrapped if w in everything and w not in left] == []
     assert all(w in everything for w in left)
+
+
+def test_a_reader_that_keeps_destroyed_keys_in_the_log_is_told(control_content, either_database):
+    if either_database != "sqlite":
+        pytest.skip("PostgreSQL has no log of this kind")
+    keys = SubjectKeys("acme")
+    keys.encrypt("contact", ["1"], ["ann"])
+    (wrapped,) = [row.wrapped for row in rows(SubjectKey)]
+    sa.event.listen(database.engine(), "connect", lambda c, _: c.execute("PRAGMA busy_timeout=50"))
+    database.engine().dispose()
+    with closing(sqlite3.connect(settings().home / "control.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM subject_keys").fetchone()
+        for _ in range(2):
+            with pytest.raises(TransientError, match=r"still holds their bytes.*Run this again"):
+                keys.destroy("contact", ["1"])
+        assert wrapped in control_content()
+        assert keys.encrypt("contact", ["1"], ["ann"]) == [None]
+    assert keys.destroy("contact", ["1"]) == 0
+    assert wrapped not in control_content()
 
 
 def test_a_value_of_somebody_else_or_in_the_clear_is_refused():

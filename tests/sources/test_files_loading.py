@@ -53,10 +53,10 @@ def account(tmp_path):
 def loading(tmp_path, account):
     tenant = tenancy.get("retail")
 
-    def run(since=None, until=EVER, run_id="r1"):
+    def run(since=None, until=EVER, run_id="r1", **options):
         staged = extract(
             tenant, "files", STREAM, account, since=since, until=until, run_id=run_id,
-            folder=tmp_path / "staged",
+            folder=tmp_path / "staged", **options,
         )  # fmt: skip
         with open_warehouse(tenant) as warehouse:
             (loaded,) = load(warehouse, staged)
@@ -79,6 +79,26 @@ def test_the_last_delivery_of_a_key_stands_in_one_window_and_over_several(drop, 
     loaded, rows, _ = loading(since=START + timedelta(hours=24), run_id="r2")
     assert (loaded.updated, loaded.inserted, loaded.deleted) == (1, 1, 0)
     assert rows == [("1", 1, 50), ("1", 2, 6), ("2", 1, 70), ("3", 1, 1)]
+
+
+def test_a_backfill_of_an_older_file_undoes_no_newer_delivery(drop, loading):
+    drop("old.csv", lines("1", 6) + lines("2", 7), 1)
+    drop("new.csv", lines("1", 60), 50)
+    loading()
+    window = {"since": START, "until": START + timedelta(hours=2)}
+    loaded, rows, _ = loading(**window, run_id="r2", moves_cursor=False)
+    assert rows == [("1", 1, 60), ("2", 1, 7)]
+    assert (loaded.updated, loaded.inserted, loaded.deleted) == (0, 0, 0)
+
+
+def test_a_file_delivered_again_after_a_full_reads_end_keeps_its_rows(drop, loading):
+    drop("a.csv", lines("1", 5), 1)
+    drop("b.csv", lines("2", 6), 1)
+    loading()
+    drop("b.csv", lines("2", 60), 50)
+    loaded, rows, _ = loading(until=START + timedelta(hours=40), run_id="r2")
+    assert rows == [("1", 1, 5), ("2", 1, 60)]
+    assert loaded.deleted == 0
 
 
 def test_broken_rows_go_to_the_dead_letters_by_file_and_line(drop, loading):

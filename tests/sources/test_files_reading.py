@@ -27,6 +27,7 @@ EVER = Window(None, datetime(2100, 1, 1, tzinfo=UTC))
 
 
 def contract(**columns):
+    columns["arrived_at"] = {"type": "timestamp", "from": "_arrived"}
     made = {name: Column.model_validate(column) for name, column in columns.items()}
     return [
         Contract(
@@ -36,7 +37,7 @@ def contract(**columns):
             grain="g",
             key=[next(iter(made))],
             columns=made,
-            source=Source(vendor="files", object="sales"),
+            source=Source(vendor="files", object="sales", cursor="arrived_at"),
         )
     ]
 
@@ -67,7 +68,9 @@ def records(pages):
     return [record for page in pages for record in page.records]
 
 
-def aged(path, when):
+def aged(path, when, text=None):
+    if text is not None:
+        path.write_text(HEADER + text)
     os.utime(path, (when.timestamp(), when.timestamp()))
     return path
 
@@ -165,12 +168,51 @@ def test_a_damaged_file_stops_the_load_and_is_named(drop, opened, name, content,
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("", "the file is empty"), ("a,b,a\n1,2,3\n", "'a' occurs twice")]
+    ("content", "said"),
+    [
+        ("", "the file is empty"),
+        ("a,b,a\n1,2,3\n", "columns 1 and 3 of the header have the same name"),
+        ("Ann,ann@x.example,2026-01-01\n", "has 3 columns, none of them known; is the header missing?"),
+        ("Ann,Ann,2026-01-01\n", "columns 1 and 2 of the header have the same name"),
+        ("number,day,ann@x.example,note\n", r"it has 'number', 'day', 'note' and 1 more\."),
+    ],
 )
-def test_a_header_that_is_none_is_refused(drop, opened, content, said):
+def test_a_header_that_is_none_is_refused_and_not_quoted(drop, opened, content, said):
     (drop / "a.csv").write_text(content)
-    with opened() as folder, pytest.raises(SchemaError, match=said):
-        VENDOR.count(folder, SALES, EVER)
+    for step in (lambda f, t: VENDOR.count(f, t, EVER), VENDOR.check):
+        with opened() as folder, pytest.raises(SchemaError, match=said) as error:
+            step(folder, SALES)
+        assert "ann" not in str(error.value).lower().replace("cannot", "")
+
+
+def test_a_full_read_takes_files_that_came_after_its_end_and_waits_for_those_that_come(drop, opened):
+    """Else what is delivered again just then would seem to be absent."""
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    for day in range(3):
+        aged(drop / f"{day}.csv", start + timedelta(days=day), f"{day},1,\n")
+    window = Window(None, start + timedelta(days=2))
+    with opened(arrival="modified") as folder:
+        assert VENDOR.count(folder, SALES, window) == 2
+        assert [r["number"] for r in records(everything(folder, window=window))] == ["0", "1", "2"]
+    with (
+        opened() as folder,
+        pytest.raises(TransientError, match=r"0\.csv: arrived less than 10 s ago and may be incomplete"),
+    ):
+        everything(folder, window=window)
+
+
+def test_a_contract_whose_later_deliveries_do_not_stand_is_told(drop, opened):
+    [kept] = SALES
+    loose = kept.model_copy(update={"source": Source(vendor="files", object="sales")})
+    (drop / "a.csv").write_text(HEADER + "1,1,\n")
+    with opened() as folder:
+        assert VENDOR.check(folder, SALES) == []
+        assert VENDOR.check(folder, [loose]) == [
+            "raw.files__sales: a backfill of older files undoes newer deliveries, as its cursor is no column "
+            "with `from: _arrived`"
+        ]
+        early = Window(None, datetime(2026, 3, 1, tzinfo=UTC))
+        assert VENDOR.count(folder, [loose], early) == 1
 
 
 def test_files_belong_to_the_window_they_arrived_in(drop, opened):

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from omni.cli.connect import disconnect_account
 from omni.control import database
 from omni.errors import AuthError, ConfigError, StorageError, TransientError
 from omni.settings import settings
@@ -60,7 +61,7 @@ def rotating(answering):
     return Rotating(answering)
 
 
-def store(site, age=timedelta(0), life=3600, vendor="shopify"):
+def store(site, age=timedelta(0), life=3600, vendor="shopify", tenant="acme"):
     """An account whose token was given some time ago."""
     issued = datetime.now(UTC) - age
     tokens = Tokens(
@@ -70,8 +71,8 @@ def store(site, age=timedelta(0), life=3600, vendor="shopify"):
         issued_at=issued,
         expires_at=issued + timedelta(seconds=life) if life else None,
     )
-    keep("acme", vendor, site, CLIENT, tokens)
-    return StoredLogin("acme", vendor)
+    keep(tenant, vendor, site, CLIENT, tokens)
+    return StoredLogin(tenant, vendor)
 
 
 def test_what_is_stored_comes_back_and_is_not_to_be_read_in_the_database(control_content):
@@ -251,11 +252,47 @@ def test_an_account_that_is_disconnected_meanwhile_does_not_come_back(serve, ans
         return answering({"access_token": "access-1-secret"})
 
     login = store(serve(answer).url)
-    login.renew(SecretStr("access-0-secret"))
-    assert find("acme", "shopify") is None
-    with pytest.raises(AuthError, match="not connected any more"):
-        login.access()
+    for use in (lambda: login.renew(SecretStr("access-0-secret")), login.access):
+        with pytest.raises(AuthError, match="not connected any more"):
+            use()
+        assert find("acme", "shopify") is None
     assert not forget("acme", "shopify")
+
+
+def test_disconnecting_waits_for_a_renewal_and_ends_what_it_gave(serve, answering):
+    ended = []
+
+    def answer(asked):
+        if asked.path.endswith("/revoke"):
+            ended.append(asked.body["token"])
+            return answering({})
+        running.append(pool.submit(disconnect_account, "hubspot", "demo"))
+        wait(running, timeout=0.3)  # it must not get anywhere meanwhile
+        return answering({"access_token": "access-1-secret", "refresh_token": "refresh-1-secret"})
+
+    running = []
+    with ThreadPoolExecutor(1) as pool:
+        login = store(serve(answer).url, vendor="hubspot", tenant="demo")
+        assert login.renew(SecretStr("access-0-secret")).token.get_secret_value() == "access-1-secret"
+        running[0].result(timeout=60)
+    assert ended == ["refresh-1-secret"]
+    assert find("demo", "hubspot") is None
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_an_account_that_is_connected_anew_meanwhile_stays_as_it_is(serve, answering, refused):
+    app = replace(CLIENT, client_id="app-2")
+
+    def answer(_):
+        keep("acme", "shopify", server.url, app, Tokens(SecretStr("access-anew-secret"), server.url))
+        return answering({"error": "invalid_grant"}, 400) if refused else answering({"access_token": "late"})
+
+    server = serve(answer)
+    login = store(server.url)
+    assert login.renew(SecretStr("access-0-secret")).token.get_secret_value() == "access-anew-secret"
+    account = find("acme", "shopify")
+    assert (account.client, account.renewals, account.refused_at) == (app, 0, None)
+    assert login.access().token.get_secret_value() == "access-anew-secret"
 
 
 def test_a_changed_master_key_is_named(monkeypatch):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from omni import yamlfile
-from omni.errors import AuthError, ConfigError, SchemaError, SourceError
+from omni.errors import AuthError, ConfigError, SchemaError, SourceError, TransientError
 from omni.sources import rest
 from omni.sources.rest_declaration import Api
 from omni.sources.rest_paging import link_next
@@ -237,6 +237,56 @@ def test_the_window_is_asked_for_in_the_apis_format(serve, answering, reading, s
     window = Window(datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC), datetime(2026, 2, 1, tzinfo=UTC))
     reading(declared(since={"param": "from"} | since), server.url, window)
     assert server.asked[0].query == asked
+
+
+@pytest.mark.parametrize("style", ["page", "page_from_0", "offset"])
+@pytest.mark.parametrize("leave", [1, 3])
+def test_records_that_leave_the_list_meanwhile_hide_no_others(serve, answering, reading, style, leave):
+    """As one that is edited leaves a window; the API then lists all behind it one place earlier."""
+    items = Items(answering, 10, 3)
+    numbers = list(range(10))
+
+    def answer(asked):
+        items.n = len(numbers)
+        found = items(asked)
+        if "offset" in asked.query or "page" in asked.query:
+            pages.append(asked.query)
+            if len(pages) % 2 == 0 and len(numbers) > 10 - leave:
+                del numbers[0]
+        for row in found.body["data"]:
+            row["id"] = numbers[row["id"]]
+        return found
+
+    pages = []
+    server = serve(answer)
+    size = {"size": 3, "size_param": "limit"}
+    api = declared(PAGING[style] | size, total="total", params={"kind": style})
+    _, read = reading(api, server.url)
+    assert set(ids(read)) >= {str(n) for n in range(1, 10)}
+    assert read[-1].resume is None
+    again = next(page.resume for page in read if "again" in page.resume)
+    _, rest_of = reading(api, server.url, resume=json.loads(json.dumps(again)))
+    assert set(map(str, numbers)) <= set(ids(rest_of))
+
+
+def test_a_list_that_never_stands_still_is_given_up(serve, answering, reading):
+    items = Items(answering, 1000, 3)
+
+    def answer(asked):
+        items.n -= 1
+        return items(asked)
+
+    server = serve(answer)
+    with pytest.raises(TransientError, match=r"records left the list each of the 11 times it was read"):
+        reading(declared(PAGING["offset"], total="total"), server.url)
+    assert len(server.asked) < 30
+
+
+def test_a_full_read_has_no_end_but_its_count_has(serve, answering, reading):
+    server = serve(lambda _: answering({"data": [{"id": 1, "name": "a"}], "total": 1}))
+    since = {"param": "from", "until_param": "to", "format": "date"}
+    reading(declared(since=since, total="total"), server.url, Window(None, datetime(2026, 2, 1, tzinfo=UTC)))
+    assert [asked.query for asked in server.asked] == [{"to": "2026-02-02"}, {}]
 
 
 def test_keys_of_several_parts_and_reading_again_by_id(serve, answering, connect):

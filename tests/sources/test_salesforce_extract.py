@@ -21,7 +21,7 @@ from omni.warehouse.load import cursor_of, load
 
 pytestmark = pytest.mark.slow
 
-END = datetime(2100, 1, 1, tzinfo=UTC)
+BEGIN, END = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 STREAMS = ("Account", "Contact", "Opportunity", "User", "Product2")
 
 
@@ -76,11 +76,20 @@ def test_windows_one_after_the_other_make_up_the_whole(start, calm) -> None:
     whole = frame(start(calm, "Opportunity"))
     middle = whole["updated_at"].sort()[300]
     last = whole["updated_at"].max() + timedelta(milliseconds=1)
-    early = start(calm, "Opportunity", name="early", until=middle)
+    early = start(calm, "Opportunity", name="early", since=BEGIN, until=middle)
     late = start(calm, "Opportunity", name="late", since=middle, until=last)
     assert 0 < early.source_rows < whole.height
     assert early.source_rows + late.source_rows == whole.height
     assert_frame_equal(pl.concat([frame(early), frame(late)]).sort("id"), whole)
+
+
+@pytest.mark.parametrize("bulk_from", [1, 1_000_000])
+def test_a_full_read_keeps_what_changed_after_the_window(start, calm, bulk_from) -> None:
+    whole = frame(start(calm, "Opportunity"))
+    middle = whole["updated_at"].sort()[300]
+    early = start(calm, "Opportunity", name="early", until=middle, bulk_from=bulk_from)
+    assert_frame_equal(frame(early), whole)
+    assert early.source_rows == whole.filter(whole["updated_at"] < middle).height
 
 
 def test_personal_columns_are_protected(start, calm) -> None:

@@ -16,6 +16,7 @@ from omni.sandbox.process import running
 from omni.sources.connection import Connection
 from omni.sources.extract import extract, tables
 from omni.sources.shopify import VENDOR
+from omni.sources.shopify_bulk import read_bulk
 from omni.sources.shopify_calls import PATH
 from omni.sources.vendor import Window
 from omni.warehouse.staged import MANIFEST
@@ -129,8 +130,9 @@ def test_a_result_that_is_gone_is_read_anew(box, caplog):
 
 
 def test_an_empty_result_has_no_address(box):
-    early = Window(None, datetime(2000, 1, 1, tzinfo=UTC))
-    assert records(pages(box, "orders", -1, early)) == []
+    nothing = Window(datetime(2099, 1, 1, tzinfo=UTC), ALL.until)
+    with VENDOR.open(connection(box)) as shop:
+        assert records(read_bulk(shop, tables("shopify", "orders"), nothing, None)) == []
 
 
 def test_lost_lines_are_noticed(box, fault):
@@ -312,15 +314,17 @@ def test_a_crash_in_the_middle_of_a_result_costs_no_second_operation(box, home, 
     assert sorted(pl.concat(lines)["id"]) == sorted(n["id"] for o in orders for n in o["lineItems"])
 
 
-def test_variants_changed_after_the_window_are_left_to_the_next(box, home, tenant, tmp_path):
+@pytest.mark.parametrize("above", [BULK, PAGED])
+@pytest.mark.parametrize(("stream", "table"), [("productVariants", "variants"), ("customers", "customers")])
+def test_a_full_read_keeps_what_changed_after_the_window(box, home, tenant, tmp_path, stream, table, above):
     until = datetime(2026, 1, 1, tzinfo=UTC)
     staged = extract(
-        tenant, "shopify", "productVariants", connection(box),
-        since=None, until=until, run_id="run-1", folder=tmp_path / "variants",
+        tenant, "shopify", stream, connection(box, above),
+        since=None, until=until, run_id="run-1", folder=tmp_path / stream,
     )  # fmt: skip
-    frame = pl.concat([pl.read_parquet(staged.folder / f) for f in staged.tables["raw.shopify__variants"]])
-    assert 0 < frame.height < 300
-    assert frame["updated_at"].max() < until
+    frame = pl.concat([pl.read_parquet(staged.folder / f) for f in staged.tables[f"raw.shopify__{table}"]])
+    assert set(frame["id"]) == {row["id"] for row in records(pages(box, stream, PAGED))}
+    assert frame.height > frame.filter(frame["updated_at"] < until).height == staged.source_rows > 0
 
 
 def test_an_extract_of_either_kind_has_the_same_files(box, home, tenant, tmp_path):

@@ -115,8 +115,8 @@ class Shop:
         return self.answering({"errors": [entry]} | more, status, self.headers)
 
     def window(self, terms):
-        bounds = dict(re.findall(r"updated_at:(>=|<)'([^']+)'", terms))
-        low, high = bounds.get(">=", ""), bounds["<"]
+        bounds = dict(re.findall(r"updated_at:(>=|<)'([^']+)'", terms or ""))
+        low, high = bounds.get(">=", ""), bounds.get("<", "~")
         return [o for o in self.orders if low <= o["updatedAt"] < high]
 
 
@@ -192,6 +192,22 @@ def test_a_window_reads_its_changes_only(shop, run):
     shop.orders = [order(number) for number in range(1, 10)]
     staged = run(since=DAY + timedelta(seconds=3), until=DAY + timedelta(seconds=6))
     assert rows(staged, "raw.shopify__orders")["name"].to_list() == ["#3", "#4", "#5"]
+
+
+def test_a_full_read_keeps_orders_edited_meanwhile(shop, run):
+    """Else they would seem to be absent, and be removed."""
+    shop.orders = [order(number) for number in range(1, 301)]
+
+    def edited(asked):
+        if asked.body["variables"].get("after"):
+            shop.override = None
+            last = shop.orders[-1]
+            last["updatedAt"] = (DAY + timedelta(days=20)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    shop.override = edited
+    staged = run()
+    assert rows(staged, "raw.shopify__orders")["name"].to_list() == [f"#{n}" for n in range(1, 301)]
+    assert (staged.source_rows, staged.rows["raw.shopify__order_lines"]) == (299, 300)
 
 
 def test_pages_shrink_until_the_shop_can_afford_them(shop, run):

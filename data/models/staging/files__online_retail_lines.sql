@@ -15,5 +15,6 @@ SELECT
     customer_id AS customer_hash,
     nullif(trim(country), '') AS country,
     substr(upper(trim(invoice_no)), 1, 1) = 'C' AS is_cancellation,
-    invoiced_at
+    invoiced_at,
+    arrived_at
 FROM raw.files__online_retail_lines
