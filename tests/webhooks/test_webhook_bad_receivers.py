@@ -101,9 +101,7 @@ def test_nobody_waits_for_a_receiver_that_hangs(serving):
         healthy.set()
         return Response()
 
-    app = Starlette(
-        routes=[Route("/slow", slow, methods=["POST"]), Route("/ok", ok, methods=["POST"])]
-    )
+    app = Starlette(routes=[Route("/slow", slow, methods=["POST"]), Route("/ok", ok, methods=["POST"])])
     with serving(app) as url:
         owe(f"{url}/slow", 201)
         owe(f"{url}/ok", 1, "anomaly.found")
@@ -112,9 +110,9 @@ def test_nobody_waits_for_a_receiver_that_hangs(serving):
 
 def test_a_throttle_brings_nothing_forward_and_touches_no_lease(serving):
     app, _ = answering(429)
-    at = now()
     with serving(app) as url:
         owe(f"{url}/", 4)
+        at = now()
         with session() as opened:
             first = opened.get_one(HookDelivery, rows()[0].id)
             first.state, first.attempts, first.due_at = "failed", 7, at + timedelta(hours=10)
@@ -128,9 +126,9 @@ def test_a_throttle_brings_nothing_forward_and_touches_no_lease(serving):
 
 def test_a_failure_does_not_bring_other_rows_forward(serving):
     app, _ = answering(503)
-    at = now()
     with serving(app) as url:
         owe(f"{url}/", 5)
+        at = now()
         with session() as opened:
             opened.get_one(HookDelivery, rows()[4].id).due_at = at + timedelta(hours=3)
         assert deliver(moment=at) == {"failed": TRIES_AT_ONCE}
@@ -215,7 +213,7 @@ def test_what_is_not_begun_is_given_back_at_half_the_lease(serving):
     with serving(counted) as url:
         owe(f"{url}/", 4)
         assert deliver(lease=timedelta(0), limit=2) == {"sent": 2}
-        assert [row.state for row in rows()] == ["done", "done", "new", "new"]
+        assert Counter(row.state for row in rows()) == {"done": 2, "new": 2}
         assert held == [2, 1]
         assert deliver(lease=timedelta(0)) == {"sent": 2}
     assert set(Counter(one["webhook-id"] for one in seen).values()) == {1}

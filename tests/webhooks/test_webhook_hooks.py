@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import socket
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from omni.control.database import now
 from omni.errors import ConfigError
+from omni.security.vault import Vault
+from omni.settings import settings
 from omni.webhooks import deliveries, hooks, targets
 from omni.webhooks.hook_routes import routes
 from omni.webhooks.receiver import build_app
@@ -103,6 +107,22 @@ def test_a_long_wish_is_not_read(api):
     assert api.post("/hooks/demo/subscriptions", content=b"x" * 70_000).status_code == 413
 
 
+def test_a_long_wish_in_parts_is_not_read_whatever_its_length_says(api):
+    parts = (b"x" * 10_000 for _ in range(7))
+    answer = api.post("/hooks/demo/subscriptions", content=parts, headers={"Content-Length": "10"})
+    assert answer.status_code == 413
+
+
+@pytest.mark.slow
+def test_nothing_is_read_of_a_wish_without_a_key(control, serving):
+    with serving(build_app(lambda *_: (), more=routes())) as url:
+        port = int(url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+            head = "POST /hooks/demo/subscriptions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
+            line.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+            assert line.recv(100).startswith(b"HTTP/1.1 401")
+
+
 def test_addresses_and_secrets_are_sealed(api, control_content):
     made = api.post("/hooks/demo/subscriptions", json={"event": "run.finished", "target_url": TARGET}).json()
     key = api.headers["Authorization"].partition(" ")[2]
@@ -121,6 +141,21 @@ def test_subscriptions_in_a_loop_are_stopped(api):
     assert (answer.status_code, "already" in answer.json()["message"]) == (400, True)
 
 
+def test_a_wish_is_found_again_after_the_master_key_changed(either_database, control, monkeypatch):
+    made = hooks.subscribe("demo", "run.finished", TARGET)
+    other = "another key for tests, long enough to pass the minimum"
+    monkeypatch.setenv("OMNI_OLD_SECRET_KEYS", json.dumps([settings().secret_key.get_secret_value()]))
+    monkeypatch.setenv("OMNI_SECRET_KEY", other)
+    settings.cache_clear()
+    assert hooks.subscribe("demo", "run.finished", TARGET) == made
+    monkeypatch.delenv("OMNI_OLD_SECRET_KEYS")
+    settings.cache_clear()
+    assert hooks.subscribe("demo", "run.finished", TARGET) == made
+    assert hooks.publish("demo", "run.finished", [{"flow": "nightly"}]) == 1
+    [due] = deliveries._claim("demo", Vault("demo"), now(), 1)
+    assert (due.url, due.trouble) == (TARGET, "")
+
+
 def test_a_rerun_tells_nobody_twice(either_database, control):
     hooks.subscribe("demo", "score.changed", TARGET)
     hooks.subscribe("demo", "score.changed", TARGET + "2")
@@ -136,6 +171,7 @@ PRIVATE = [
     "127.0.0.1", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",
     "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
     "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "ff02::1", "fec0::1", "192.0.2.1", "240.0.0.1",
+    "192.0.0.8", "192.0.0.9", "192.0.0.192", "168.63.129.16", "::ffff:168.63.129.16", "64:ff9b::a83f:8110",
 ]  # fmt: skip
 
 
@@ -172,7 +208,7 @@ def test_no_way_of_writing_a_private_address_is_public(address):
     [
         "", "hooks", "ftp://a.example/", "http://a.example/", "https:///x", "https://user@a.example/",
         "https://a.example:0/", "https://a.example:99999/", "https://localhost/", "https://db.internal/",
-        "https://a.example/\r\nHost: b", "https://ä.example/", "https://[::1",
+        "https://a.example/\r\nHost: b", "https://a.example/\x7f", "https://a.example/a b", "https://ä.example/", "https://[::1",
         "https://a.example/" + "x" * 3000, "https://127.1/", "https://2130706433/", "https://0x7f000001/",
     ],
 )  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import time
 from datetime import timedelta
 
@@ -10,10 +12,11 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
-from omni.control.database import engine, session
+from omni.control.database import engine, now, session
 from omni.control.inbox import InboxEvent, body_of
 from omni.sandbox.hubspot_events import event, signed
 from omni.webhooks import inbox, receiver
+from omni.webhooks.events import Event
 from omni.webhooks.signatures import path_token
 
 pytestmark = pytest.mark.usefixtures("either_database")
@@ -81,7 +84,8 @@ def test_unknown_doors_are_closed(receiver, path):
 def test_an_oversized_body_is_not_read(receiver, announced):
     part = b"x" * 1024 * 1024
     content = part * 11 if announced else (part for _ in range(11))
-    assert receiver.post("/webhooks/demo/shopify", content=content).status_code == 413
+    signed = {"X-Shopify-Hmac-Sha256": "x"}
+    assert receiver.post("/webhooks/demo/shopify", content=content, headers=signed).status_code == 413
     assert stored() == []
 
 
@@ -151,12 +155,100 @@ def test_a_locked_database_is_answered_503_and_the_redelivery_is_kept_once(send,
     assert [row.delivery for row in stored()] == ["evt_1", "evt_2"]
 
 
-def test_text_that_a_database_does_not_take_is_kept_without_it(send):
+def test_text_that_a_database_does_not_take_is_written_out(send):
     odd = {"type": "a\0b\ud800", "id": "\0"}
-    assert send("generic", odd).status_code == 200
-    assert send("stripe", {"id": "evt\0\udfff", "type": "\0"}).status_code == 200
-    assert [(row.topic, row.delivery[:4]) for row in stored()] == [("a?b?", "msg_"), ("?", "evt?")]
+    assert send("generic", odd, "/webhooks/demo/generic/a%00b").status_code == 200
+    for end in ("\udfff", "\udffe", "\udfff"):
+        assert send("stripe", {"id": f"evt\0{end}", "type": "\0"}).status_code == 200
+    assert [(row.topic, row.delivery) for row in stored()] == [
+        ("event", "a\\0b/msg_1"),
+        ("\\0", "evt\\0\\udfff"),
+        ("\\0", "evt\\0\\udffe"),
+    ]
     assert json.loads(body_of(stored()[0])) == odd
+
+
+@pytest.mark.parametrize("vendor", ["stripe", "hubspot", "generic"])
+def test_long_keys_are_told_apart_to_their_end(send, vendor):
+    for end in "aab":
+        key = "k" * 400 + end
+        value = {"id": key, "type": "t"} if vendor == "stripe" else {"eventId": key, "subscriptionType": "t"}
+        assert send(vendor, value, key=key).status_code == 200
+    assert [len(row.delivery) for row in stored()] == [255, 255]
+
+
+def test_what_one_delivery_holds_does_not_keep_others_out(control):
+    def incoming(key):
+        return inbox.Incoming("demo", "generic", "", {}, (Event(key, "t", b"{}"),), now())
+
+    async def store():
+        writer = receiver.Writer()
+        writer.refused["demo", "generic", "wrong"] += 2
+        keys = [f"k{number}" for number in range(9)]
+        keys[4] = "\ud83d"
+        waiting = [asyncio.create_task(writer.store(incoming(key))) for key in keys]
+        await asyncio.sleep(0)
+        running = asyncio.create_task(writer.run())
+        told = await asyncio.gather(*waiting, return_exceptions=True)
+        await writer.commit([])
+        running.cancel()
+        return [type(one).__name__ for one in told]
+
+    told = asyncio.run(store())
+    assert told == ["NoneType"] * 4 + ["StorageError"] + ["NoneType"] * 4
+    assert len(stored()) == 8
+    assert [row[3] for row in everything().refusals] == [2]
+
+
+@pytest.mark.slow
+def test_nothing_is_read_of_a_body_that_nobody_vouches_for(control, serving, secrets):
+    app = receiver.build_app(lambda _tenant, vendor: (secrets[vendor],))
+    token = path_token(secrets["zapier"], "demo", "zapier")
+    with serving(app) as url:
+        port = int(url.rpartition(":")[2])
+        for path in ("stripe", "hubspot/app", "zapier", f"zapier/forms/{token[:-1]}x", f"stripe/a/{token}"):
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+                length = receiver.MAX_BODY - 1
+                head = f"POST /webhooks/demo/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
+                line.sendall(head.encode())
+                assert line.recv(100).startswith(b"HTTP/1.1 401")
+
+
+def test_sources_number_their_deliveries_by_themselves(send):
+    for source in ("shop", "forms", "forms"):
+        path = f"/webhooks/demo/generic/{source}"
+        assert send("generic", {"from": source}, path, key="1").status_code == 200
+    assert [(row.source, row.delivery) for row in stored()] == [("shop", "shop/1"), ("forms", "forms/1")]
+
+
+def test_a_captured_shopify_delivery_under_made_up_headers_is_one_event(send):
+    value = {"id": 5, "updated_at": "2020-01-01"}
+    for number, topic in enumerate(["orders/updated", "orders/create", "orders/" + "x" * 150, "orders/é"]):
+        assert send("shopify", value, key=f"made-up-{number}", topic=topic.encode()).status_code == 200
+    for number in range(5):
+        assert send("shopify", value, key=f"other-{number}", topic=f"t{number}/x").status_code == 200
+    assert [row.topic for row in stored()] == ["orders/updated", "unknown"]
+    assert send("shopify", value | {"updated_at": "2020-01-02"}, key="made-up-0").status_code == 200
+    assert len(stored()) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "topic"),
+    [
+        ({"type": "form.sent"}, "form.sent"),
+        ({"event": "forms:sent/2"}, "forms:sent/2"),
+        ({"type": 7, "event": "sent"}, "sent"),
+        ({"type": "Call Zoe"}, "event"),
+        ({"event": "zoe@example.com"}, "event"),
+        ({"event": "Zoë"}, "event"),
+        ({"event": "a" * 101}, "event"),
+        ({"event": "sent\n"}, "event"),
+        ({"type": {"email": "zoe@example.com"}}, "event"),
+    ],
+)
+def test_what_may_name_people_is_no_topic(send, value, topic):
+    assert send("zapier", value).status_code == 200
+    assert [row.topic for row in stored()] == [topic]
 
 
 def test_a_secret_that_is_none_is_our_mistake_and_asks_for_a_redelivery(control, sign):
@@ -169,10 +261,11 @@ def test_a_secret_that_is_none_is_our_mistake_and_asks_for_a_redelivery(control,
     assert answer.status_code == 503
 
 
-def test_old_rows_are_forgotten_but_not_what_still_waits(send):
+def test_no_row_outlives_its_time_and_those_never_acted_upon_are_said(send, caplog):
     assert send("generic", [{"n": 1}, {"n": 2}]).status_code == 200
-    first, second = stored()
+    first, _ = stored()
     inbox.settle({first.id: None})
     assert inbox.forget(first.received_at + inbox.KEEP - timedelta(days=1)) == 0
-    assert inbox.forget(first.received_at + inbox.KEEP + timedelta(days=1)) == 1
-    assert [row.id for row in stored()] == [second.id]
+    assert inbox.forget(first.received_at + inbox.KEEP + timedelta(days=1)) == 2
+    assert stored() == []
+    assert "1 events" in caplog.text
