@@ -102,7 +102,7 @@ def _contact(number: int, rng: random.Random, *, changed: bool) -> dict[str, Any
 
 
 def make_pages(path: Path, first: int, count: int, seed: int, *, changed: bool = False) -> None:
-    """Write `count` contacts with ids from `first`, a page of 100 a line; `changed` ones eight years later."""
+    """Write `count` contacts with ids from `first`, 100 a line; `changed` ones eight years later."""
     rng = random.Random(seed)
     with path.open("w", encoding="utf-8") as file:
         for start in range(first, first + count, PAGE):
@@ -181,10 +181,11 @@ def child_omni(folder: Path) -> list[dict[str, float]]:
     from omni import tenancy
     from omni.sources import hubspot
     from omni.sources.connection import Connection
-    from omni.sources.extract import Reading
+    from omni.sources.extract import tables
     from omni.sources.http import decode
     from omni.sources.hubspot_links import attach
     from omni.sources.hubspot_objects import flat
+    from omni.sources.reading import Reading
     from omni.sources.vendor import Page, Window
     from omni.warehouse.database import open_warehouse
     from omni.warehouse.load import load
@@ -214,7 +215,16 @@ def child_omni(folder: Path) -> list[dict[str, float]]:
         )  # fmt: skip
         since = START if name == "upsert" else None
         window = Window(since, datetime(2100, 1, 1, tzinfo=UTC))
-        reading = Reading(tenant, vendor, "contacts", folder / f"staged-{name}", window, name, True)
+        reading = Reading(
+            tenant,
+            vendor,
+            "contacts",
+            tables("hubspot", "contacts"),
+            folder / f"staged-{name}",
+            window,
+            name,
+            True,
+        )
         staged = reading.run(Connection("hubspot", "http://unused.example", SecretStr("unused")))
         with open_warehouse(tenant) as warehouse:
             load(warehouse, staged)

@@ -13,7 +13,8 @@ from omni import tenancy
 from omni.errors import TerminalError
 from omni.settings import settings
 from omni.sources.connection import Connection
-from omni.sources.extract import reread, vendor_named
+from omni.sources.extract import reread
+from omni.sources.vendors import vendor_named
 from omni.tenancy import Tenant
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.load import load

@@ -225,8 +225,8 @@ def _fits(file: File, names: list[str] | None, tables: list[Contract]) -> None:
     if names is not None and (missing := sorted(_required(tables) - set(names))):
         raise SchemaError(
             f"{file.path}: lacks column {', '.join(map(repr, missing))} of {tables[0].table}; it has "
-            f"{_shown(names, _required(tables))} Deliver it again, or change the contract: another `from`, or "
-            "`optional: true`."
+            f"{_shown(names, _required(tables))} Deliver it again, or change the contract: another `from`, "
+            "or `optional: true`."
         )
 
 
@@ -254,8 +254,8 @@ def check(folder: Folder, tables: list[Contract]) -> list[str]:
     notices = []
     if cursor_path(tables[0]) != ARRIVED:
         notices.append(
-            f"{tables[0].table}: a backfill of older files undoes newer deliveries, as its cursor is no column "
-            f"with `from: {ARRIVED}`"
+            f"{tables[0].table}: a backfill of older files undoes newer deliveries, as its cursor is no "
+            f"column with `from: {ARRIVED}`"
         )
     if not (folder.path / stream).is_dir():
         return [*notices, f"files: there is no folder {folder.path / stream} yet"]

@@ -15,7 +15,8 @@ from typing import Any
 
 from omni.errors import HistoryLost, SourceError
 from omni.sources.connection import Connection
-from omni.sources.extract import Progress, extract, reread, tables
+from omni.sources.extract import extract, reread, tables
+from omni.sources.reading import Progress
 from omni.sources.vendor import Vendor
 from omni.sources.vendors import vendor_named
 from omni.tenancy import Tenant

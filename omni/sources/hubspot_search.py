@@ -1,9 +1,9 @@
 """HubSpot's search: what changed within a window, however much.
 
 HubSpot's own paging is not used: it counts places in the result, and a record that is edited meanwhile leaves
-its place to the next one, so that a page would begin one too far. It also ends at 10,000 results. Each page is
-a search of its own from the last record's modification date on; a millisecond that fills a page is read by
-object id, as it may hold any number of objects.
+its place to the next one, so that a page would begin one too far. It also ends at 10,000 results. Each page
+is a search of its own from the last record's modification date on; a millisecond that fills a page is read
+by object id, as it may hold any number of objects.
 """
 
 from __future__ import annotations

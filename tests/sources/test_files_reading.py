@@ -207,10 +207,8 @@ def test_a_contract_whose_later_deliveries_do_not_stand_is_told(drop, opened):
     (drop / "a.csv").write_text(HEADER + "1,1,\n")
     with opened() as folder:
         assert VENDOR.check(folder, SALES) == []
-        assert VENDOR.check(folder, [loose]) == [
-            "raw.files__sales: a backfill of older files undoes newer deliveries, as its cursor is no column "
-            "with `from: _arrived`"
-        ]
+        [told] = VENDOR.check(folder, [loose])
+        assert told.startswith("raw.files__sales: a backfill of older files undoes newer deliveries")
         early = Window(None, datetime(2026, 3, 1, tzinfo=UTC))
         assert VENDOR.count(folder, [loose], early) == 1
 

@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from omni.errors import AuthError, ConfigError, CountMismatch, SchemaError, SourceError
-from omni.sources.extract import PART_ROWS, extract, streams, tables, window_end
+from omni.sources.extract import extract, streams, tables, window_end
 from omni.sources.hubspot import MAX_QUERY, VERSION
+from omni.sources.reading import PART_ROWS
 from omni.warehouse.staged import MANIFEST, REJECTED, Staged
 
 CONTACTS = f"/crm/objects/{VERSION}/contacts"

@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from omni.errors import CountMismatch, SchemaError, TransientError
 from omni.settings import settings
 from omni.sources.connection import Connection
-from omni.sources.extract import PART_ROWS, Reading, tables
+from omni.sources.extract import tables
+from omni.sources.reading import PART_ROWS, Reading
 from omni.sources.vendor import Page, Vendor, Window
 from omni.tenancy import Tenant
 from omni.warehouse import contracts as contract_module
@@ -138,7 +139,15 @@ def read(source, declared, tmp_path):
         window = Window(since, until)
         folder = tmp_path / "staged"
         reading = Reading(
-            ACME, source.vendor(**vendor), "deals", folder, window, run, moves_cursor, account=account
+            ACME,
+            source.vendor(**vendor),
+            "deals",
+            tables("hubspot", "deals"),
+            folder,
+            window,
+            run,
+            moves_cursor,
+            account=account,
         )
         return reading.run(Connection("hubspot", "http://unused.example", SecretStr("unused")))
 

@@ -18,8 +18,9 @@ from pydantic import SecretStr
 from omni import tenancy
 from omni.sandbox.process import running
 from omni.sources.connection import Connection
-from omni.sources.extract import PART_ROWS, extract
+from omni.sources.extract import extract
 from omni.sources.parts import PROGRESS
+from omni.sources.reading import PART_ROWS
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.load import cursor_of, load
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ from omni.settings import PROJECT, settings
 from omni.webhooks import hooks, inbox
 from omni.webhooks.events import Event
 from omni.webhooks.inbox import Incoming
+from omni.webhooks.receiver import CONNECTIONS
 
 
 def omni(*arguments):
@@ -46,6 +48,14 @@ def test_list_shows_states_reasons_and_refusals_but_no_contents(failed):
         assert part in text
     assert "zoe" not in text
     assert "deal.creation" not in omni("list", "--state", "dead").output.partition("refused")[0]
+
+
+def test_a_senders_words_do_not_command_the_terminal(control):
+    said = "x\x1b]0;owned\x07\x1b[2J\u202ey [/red]"
+    inbox.store([Incoming("demo", "generic", "", {}, (Event("e1", said, b"{}"),), now())], {})
+    text = omni("list").output
+    assert "x]0;owned[2Jy [/red]" in text
+    assert not {"\x1b", "\x07", "\u202e"} & set(text)
 
 
 def test_replay_says_how_many_and_what_comes_next(failed):
@@ -99,15 +109,15 @@ def test_an_address_to_give_away(control, monkeypatch, secrets):
     assert omni("address", "zapier", "--source", "forms", "--token").output.startswith(plain + "/")
 
 
-@pytest.mark.slow
-def test_what_the_server_answered_survives_its_being_killed(control, home, sign, secrets):
+@contextmanager
+def served(**variables):
+    """`omni webhooks serve` as a process of its own, killed at the end; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    variables = os.environ | {"OMNI_WEBHOOKS__SECRETS": json.dumps({"demo/stripe": secrets["stripe"]})}
     child = subprocess.Popen(
         [sys.executable, "-c", "from omni.cli import app; app()", "webhooks", "serve", "--port", str(port)],
-        env=variables,
+        env=os.environ | variables,
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         text=True,
@@ -122,16 +132,31 @@ def test_what_the_server_answered_survives_its_being_killed(control, home, sign,
                 break
             except httpx.ConnectError:
                 continue
+        yield base
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+
+
+@pytest.mark.slow
+def test_what_the_server_answered_survives_its_being_killed(control, home, sign, secrets):
+    with served(OMNI_WEBHOOKS__SECRETS=json.dumps({"demo/stripe": secrets["stripe"]})) as base:
         for number in range(20):
             body = json.dumps({"id": f"evt_{number}", "type": "charge.succeeded"}).encode()
             path = "/webhooks/demo/stripe"
             answer = httpx.post(base + path, content=body, headers=sign("stripe", body, path))
             assert answer.status_code == 200
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
     assert inbox.listing("demo").counts == [("stripe", "new", 20)]
+
+
+@pytest.mark.slow
+def test_connections_over_the_most_are_answered_503(control, home):
+    with served() as base, ExitStack() as open_ones:
+        port = int(base.rpartition(":")[2])
+        for _ in range(CONNECTIONS):
+            open_ones.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        assert httpx.get(f"{base}/health").status_code == 503
 
 
 @pytest.mark.slow
