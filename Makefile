@@ -28,7 +28,7 @@ test: $(STAMP)  ## run every test
 	@$(BIN)/python -m pytest
 
 test-fast: $(STAMP)  ## run the tests that start no server, process or browser
-	@$(BIN)/python -m pytest -m 'not slow'
+	@$(BIN)/python -m pytest -n 2 -m 'not slow'
 
 check: $(STAMP)  ## lint, types, import contract, dead code, declarations, deployments
 	@$(BIN)/ruff check .

@@ -132,12 +132,14 @@ def test_ask_without_an_index_says_so(published):
     assert "index" in said(result)
 
 
+@pytest.mark.slow
 def test_the_doctor_is_content_with_a_fresh_machine(home):
     result = omni("doctor")
     assert result.exit_code == 0, result.output
     assert "none yet for demo" in said(result)
 
 
+@pytest.mark.slow
 def test_the_doctor_says_what_to_do(monkeypatch):
     monkeypatch.setenv("OMNI_HOME", "/dev/null/state")
     settings.cache_clear()

@@ -87,7 +87,7 @@ def test_day_by_day_and_one_backfill_make_identical_tables(retail, account, tmp_
     days = delivered(retail, tmp_path / "days", daily=True)
     delivered(retail, tmp_path / "whole", daily=False)
     tenant = tenancy.get("retail")
-    bounds = [None, *(day + timedelta(hours=1) for day in days)]
+    bounds = [days[0] - timedelta(days=1), *(day + timedelta(hours=1) for day in days)]
     windows = list(itertools.pairwise(bounds))
     changed, daily, worth = loaded(account, tmp_path / "days", windows, tmp_path, tenant)
     assert len(changed) == DAYS

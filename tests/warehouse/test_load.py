@@ -145,6 +145,7 @@ batches = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(batches)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_sequence_of_incremental_loads_equals_last_write_wins(warehouse, tmp_path_factory, sequence):
