@@ -257,6 +257,14 @@ def _asked(result: Result, kind: str) -> timedelta:
 
 def _settle(tenant: str, due: Due, result: Result, moment: datetime) -> str:
     """Note what became of a delivery; returns the kind to count it under."""
+    kind = _noted(due, result, moment)
+    if kind == "ended" and result.status == 410:
+        # Apart, since it takes the rows of other senders, who may be waiting for this one.
+        hooks.unsubscribe(tenant, due.subscription, "its receiver answered 410 Gone")
+    return kind
+
+
+def _noted(due: Due, result: Result, moment: datetime) -> str:
     with session() as opened:
         row = opened.get(HookDelivery, due.id, with_for_update=True)
         if row is None or row.state not in LIVE:
@@ -267,7 +275,6 @@ def _settle(tenant: str, due: Due, result: Result, moment: datetime) -> str:
             return "sent"
         if result.status == 410:
             row.status = result.status
-            hooks.end(opened, tenant, due.subscription, "its receiver answered 410 Gone")
             return "ended"
         if row.due_at != due.leased_until:
             return "lapsed"
