@@ -49,7 +49,8 @@ def fill(warehouse: Warehouse) -> None:
             [AT - timedelta(hours=2)],
         )
         con.execute(
-            "INSERT INTO ops.dead_letters VALUES ('d1', 'r1', 'hubspot', 'contacts', "
+            "INSERT INTO ops.dead_letters (id, run_id, vendor, stream, table_name, record_key, column_name, "
+            "reason, first_seen, replayed_at) VALUES ('d1', 'r1', 'hubspot', 'contacts', "
             "'raw.hubspot__contacts', 'c9', 'created_at', 'not a timestamp', $1, NULL)",
             [AT],
         )
