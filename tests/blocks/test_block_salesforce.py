@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 
 from blocks.salesforce import Salesforce
 from omni.sandbox.company import Company, Shop
-from omni.sandbox.inprocess import serving
+from omni.sandbox.embedded import serving
 from omni.sandbox.process import Sandbox
 from omni.sandbox.salesforce_oauth import CLIENT_ID, USER
 from omni.sandbox.salesforce_org import Org

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from omni.errors import AuthError, CountMismatch, SchemaError, SourceError, TransientError
 from omni.sandbox.company import Company, Shop
-from omni.sandbox.inprocess import serving
+from omni.sandbox.embedded import serving
 from omni.sandbox.salesforce_oauth import CLIENT_ID
 from omni.sandbox.salesforce_org import Org, OrgField, org_time
 from omni.sandbox.salesforce_schema import account, contact, opportunity, product, user
