@@ -19,6 +19,7 @@ from omni.sources.parts import PROGRESS
 from omni.sources.vendors import vendor_named
 from omni.telemetry import Progress, emit
 from omni.tenancy import Tenant
+from omni.warehouse.connection import Connection
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.dead_letters import waiting
 from omni.warehouse.load import already_loaded, cursor_of, last_load, load, token_of
@@ -122,7 +123,7 @@ def _left_behind(folder: Path) -> Staged | None:
         return None
 
 
-def _outdated(con: duckdb.DuckDBPyConnection, vendor: str, stream: str, folder: Path) -> bool:
+def _outdated(con: Connection, vendor: str, stream: str, folder: Path) -> bool:
     """Whether the stream was loaded since a killed run left this folder: what it holds may be old by now."""
     noted = [path.stat().st_mtime for path in (folder / MANIFEST, folder / PROGRESS) if path.exists()]
     loaded = last_load(con, vendor, stream)

@@ -41,7 +41,7 @@ def train_and_score(tenant: str, prediction: str, run_id: str) -> Handle:
             inputs = fingerprint(con, [declared.table], declared)
             if (known := step_is_fresh(con, f"{STAGE}:{prediction}", inputs)) is not None:
                 return known | {"rows": 0}
-            features = con.sql(f'SELECT * FROM {declared.table} ORDER BY "{declared.entity}"').pl()
+            features = con.execute(f'SELECT * FROM {declared.table} ORDER BY "{declared.entity}"').pl()
         if features.is_empty():
             return {"rows": 0, "note": f"{declared.table} is empty: nothing to learn from"}
         try:

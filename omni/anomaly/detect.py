@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from omni.errors import SchemaError
+from omni.warehouse.connection import Connection
 
 Values = npt.NDArray[np.float64]
 
@@ -104,7 +104,7 @@ def detect(series: pl.DataFrame, detector: Detector = Detector()) -> pl.DataFram
 
 
 def detect_all(
-    con: duckdb.DuckDBPyConnection,
+    con: Connection,
     metrics: Sequence[str],
     *,
     through: date | None = None,

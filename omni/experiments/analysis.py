@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
 import polars as pl
 
 from omni.errors import SchemaError
@@ -19,6 +18,7 @@ from omni.experiments.stats import (
     relative_difference,
     sample_ratio_p,
 )
+from omni.warehouse.connection import Connection
 
 RESULTS: dict[str, pl.DataType] = {
     "experiment": pl.String(),
@@ -60,7 +60,7 @@ class Units:
     samples: dict[tuple[str, str], Sample]
 
 
-def analyse(con: duckdb.DuckDBPyConnection, experiment: Experiment) -> pl.DataFrame:
+def analyse(con: Connection, experiment: Experiment) -> pl.DataFrame:
     """Compare every arm with the control on every outcome.
 
     Effects are absolute differences; the decision is taken on that scale, on p-values adjusted over all
@@ -97,7 +97,7 @@ def analyse(con: duckdb.DuckDBPyConnection, experiment: Experiment) -> pl.DataFr
     return pl.DataFrame(rows, schema=RESULTS)
 
 
-def read_units(con: duckdb.DuckDBPyConnection, experiment: Experiment) -> Units:
+def read_units(con: Connection, experiment: Experiment) -> Units:
     """Deduplicate an experiment's units and sum up their outcomes.
 
     A unit counts once, with its earliest row; one seen in several arms belongs to none. Rows without
@@ -157,7 +157,7 @@ def read_units(con: duckdb.DuckDBPyConnection, experiment: Experiment) -> Units:
     )
 
 
-def _check_columns(con: duckdb.DuckDBPyConnection, experiment: Experiment) -> None:
+def _check_columns(con: Connection, experiment: Experiment) -> None:
     schema, table = experiment.table.split(".")
     present = {
         row[0]

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
-import duckdb
 from pydantic import Field, model_validator
 
 from omni.errors import CheckFailed
+from omni.warehouse.connection import Connection
 from omni.yamlfile import Declaration
 
 
@@ -127,7 +127,7 @@ class CheckResult:
 
 
 def run_checks(
-    con: duckdb.DuckDBPyConnection, table: str, checks: list[Check], *, name: str | None = None
+    con: Connection, table: str, checks: list[Check], *, name: str | None = None
 ) -> list[CheckResult]:
     """Run a table's checks.
 
@@ -146,13 +146,13 @@ def run_checks(
     ]
 
 
-def _scalar(con: duckdb.DuckDBPyConnection, sql: str) -> int:
+def _scalar(con: Connection, sql: str) -> int:
     row: tuple[Any, ...] | None = con.execute(sql).fetchone()
     assert row is not None
     return int(row[0])
 
 
-def record_checks(con: duckdb.DuckDBPyConnection, results: list[CheckResult], run_id: str) -> None:
+def record_checks(con: Connection, results: list[CheckResult], run_id: str) -> None:
     """Keep check results over time, inside the caller's transaction."""
     now = datetime.now(UTC)
     for r in results:

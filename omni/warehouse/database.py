@@ -23,9 +23,22 @@ from omni.errors import ConfigError, StorageError, WarehouseLocked
 from omni.files import private_folder
 from omni.settings import settings
 from omni.tenancy import Tenant
+from omni.warehouse.connection import Connection
 from omni.warehouse.contracts import contracts
 
-SCHEMAS = ("raw", "staging", "core", "marts", "metrics", "ops", "ml", "experiments", "anomaly", "rag")
+SCHEMAS = (
+    "raw",
+    "seeds",
+    "staging",
+    "core",
+    "marts",
+    "metrics",
+    "ops",
+    "ml",
+    "experiments",
+    "anomaly",
+    "rag",
+)
 
 _OPS = """
 CREATE SEQUENCE IF NOT EXISTS ops.version START 1;
@@ -80,12 +93,12 @@ class Warehouse:
     path: Path
     _shared: _Shared = field(repr=False)
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
+    def cursor(self) -> Connection:
         """A connection of the calling thread's own; close it or let it go out of scope."""
         return self._shared.connection.cursor()
 
     @contextmanager
-    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def transaction(self) -> Iterator[Connection]:
         """The one writing transaction of this process: commits on success, else leaves no trace."""
         with self._shared.writing, self.cursor() as con, storage_errors(self.path):
             con.begin()

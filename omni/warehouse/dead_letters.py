@@ -7,8 +7,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import duckdb
-
+from omni.warehouse.connection import Connection
 from omni.warehouse.contracts import Contract
 from omni.warehouse.staged import REJECTED, Staged
 
@@ -33,7 +32,7 @@ class DeadLetter:
         return None if not self.column or "?" in key.split("|") else key
 
 
-def keep_rejected(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
+def keep_rejected(con: Connection, staged: Staged) -> None:
     """Note a staged folder's rejected rows, inside the load's transaction; leaves them in `temp.rejected`."""
     con.execute(
         "CREATE OR REPLACE TEMP TABLE rejected (table_name VARCHAR, record_key VARCHAR, parent_key VARCHAR, "
@@ -82,7 +81,7 @@ def _identity(staged: Staged, letter: dict[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def resolve(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, incoming: str) -> None:
+def resolve(con: Connection, staged: Staged, contract: Contract, incoming: str) -> None:
     """Close the letters of rows that arrived well this time, or that are gone at the source."""
     waiting = con.execute(
         "SELECT 1 FROM ops.dead_letters WHERE table_name = $1 AND replayed_at IS NULL LIMIT 1",
@@ -100,7 +99,7 @@ def resolve(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, 
     )
 
 
-def waiting(con: duckdb.DuckDBPyConnection, vendor: str | None = None) -> list[DeadLetter]:
+def waiting(con: Connection, vendor: str | None = None) -> list[DeadLetter]:
     """Letters not yet replayed, oldest first."""
     rows = con.execute(
         "SELECT vendor, stream, table_name, record_key, column_name, reason, first_seen, parent_key "

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-import duckdb
-
 from omni.errors import SchemaError
 from omni.warehouse import versions_of_rows
 from omni.warehouse.checks import record_checks, refuse_failed, run_checks
+from omni.warehouse.connection import Connection
 from omni.warehouse.contracts import ROW_HASH, Column, Contract, contracts
 from omni.warehouse.database import Warehouse
 from omni.warehouse.dead_letters import keep_rejected, resolve
@@ -45,7 +44,7 @@ class Loaded:
 
 
 def cursor_of(
-    con: duckdb.DuckDBPyConnection, vendor: str, stream: str, declared: Iterable[Contract] = ()
+    con: Connection, vendor: str, stream: str, declared: Iterable[Contract] = ()
 ) -> datetime | None:
     """Up to where a stream is loaded (UTC).
 
@@ -64,7 +63,7 @@ def cursor_of(
     return cursor if known >= set(_columns(declared)) else None
 
 
-def token_of(con: duckdb.DuckDBPyConnection, vendor: str, stream: str) -> Any:
+def token_of(con: Connection, vendor: str, stream: str) -> Any:
     """Up to where a stream's changes were followed, as its vendor told; None if they were not."""
     row = con.execute(
         "SELECT token FROM ops.cursors WHERE vendor = $1 AND stream = $2", [vendor, stream]
@@ -72,7 +71,7 @@ def token_of(con: duckdb.DuckDBPyConnection, vendor: str, stream: str) -> Any:
     return None if row is None or row[0] is None else json.loads(row[0])
 
 
-def last_load(con: duckdb.DuckDBPyConnection, vendor: str, stream: str) -> datetime | None:
+def last_load(con: Connection, vendor: str, stream: str) -> datetime | None:
     """When rows of a stream were loaded last (UTC), by whatever run."""
     row = con.execute(
         "SELECT max(loaded_at) FROM ops.loads WHERE vendor = $1 AND stream = $2", [vendor, stream]
@@ -80,7 +79,7 @@ def last_load(con: duckdb.DuckDBPyConnection, vendor: str, stream: str) -> datet
     return row[0] if row else None
 
 
-def already_loaded(con: duckdb.DuckDBPyConnection, staged: Staged) -> bool:
+def already_loaded(con: Connection, staged: Staged) -> bool:
     """Whether a folder's rows are in the warehouse."""
     row = con.execute(
         "SELECT count(*) FROM ops.loads WHERE run_id = $1 AND vendor = $2 AND stream = $3",
@@ -142,7 +141,7 @@ def _widen(warehouse: Warehouse, staged: Staged, declared: list[Contract]) -> No
                 )
 
 
-def _refuse_moved(con: duckdb.DuckDBPyConnection, table: str, name: str, column: Column) -> None:
+def _refuse_moved(con: Connection, table: str, name: str, column: Column) -> None:
     """A column learnt from one field of one type holds no other.
 
     Raises:
@@ -166,7 +165,7 @@ def _gone(table: str) -> str:
     return f'"gone_{table.replace(".", "_")}"'
 
 
-def _drop_incoming(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+def _drop_incoming(con: Connection, contract: Contract) -> None:
     con.execute(f"DROP TABLE IF EXISTS {_gone(contract.table)}")
     kind = con.execute(
         "SELECT 'VIEW' FROM duckdb_views() WHERE temporary AND view_name = $1",
@@ -175,7 +174,7 @@ def _drop_incoming(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     con.execute(f"DROP {'VIEW' if kind else 'TABLE'} {_incoming(contract.table)}")
 
 
-def _read(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract) -> None:
+def _read(con: Connection, staged: Staged, contract: Contract) -> None:
     """Make the staged rows a relation: of each key the last version, with the hash of its values."""
     names = [str(staged.folder / name).replace("'", "''") for name in staged.tables[contract.table]]
     incoming, key = _incoming(contract.table), ", ".join(f'"{column}"' for column in contract.key)
@@ -203,7 +202,7 @@ def _read(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract) ->
     con.execute(f"CREATE TEMP {kind} {incoming} AS SELECT *, {_row_hash(contract)} FROM ({typed})")
 
 
-def _fresh(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, files: str) -> str:
+def _fresh(con: Connection, staged: Staged, contract: Contract, files: str) -> str:
     """A condition that leaves out rows older than those the table holds, where there are any.
 
     A backfill of files that were delivered long ago, or a search index that lags behind, must not undo what
@@ -240,7 +239,7 @@ def _quoted(names: Iterable[str]) -> list[str]:
     return [f'"{name}"' for name in names]
 
 
-def _asked(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
+def _asked(con: Connection, staged: Staged) -> None:
     con.execute("CREATE OR REPLACE TEMP TABLE stale (found BOOLEAN)")
     con.execute("CREATE OR REPLACE TEMP TABLE asked (record_key VARCHAR)")
     con.execute("CREATE OR REPLACE TEMP TABLE told_gone (record_key VARCHAR)")
@@ -253,7 +252,7 @@ def _types(contract: Contract) -> dict[str, str]:
     return {name: kind for name, kind in contract.column_types().items() if name in contract.columns}
 
 
-def _merge(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, timezone: str) -> Loaded:
+def _merge(con: Connection, staged: Staged, contract: Contract, timezone: str) -> Loaded:
     table, incoming = contract.table, _incoming(contract.table)
     first = con.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
     _read(con, staged, contract)
@@ -286,7 +285,7 @@ def _merge(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, t
     return result
 
 
-def _first_load(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contract, timezone: str) -> Loaded:
+def _first_load(con: Connection, staged: Staged, contract: Contract, timezone: str) -> Loaded:
     """Fill an empty table: nothing to compare with, so the rows go straight from the files."""
     table, incoming = contract.table, _incoming(contract.table)
     key = ", ".join(f'old."{column}"' for column in contract.key)
@@ -304,7 +303,7 @@ def _first_load(con: duckdb.DuckDBPyConnection, staged: Staged, contract: Contra
     return result
 
 
-def _count(con: duckdb.DuckDBPyConnection, sql: str) -> int:
+def _count(con: Connection, sql: str) -> int:
     """Run a change; returns how many rows it touched."""
     row = con.execute(sql).fetchone()
     assert row is not None
@@ -350,9 +349,7 @@ def _is_full(staged: Staged) -> bool:
     return staged.since is None and staged.asked is None and staged.moves_cursor
 
 
-def _days(
-    con: duckdb.DuckDBPyConnection, contract: Contract, same_key: str, timezone: str
-) -> list[date] | None:
+def _days(con: Connection, contract: Contract, same_key: str, timezone: str) -> list[date] | None:
     """Days, in the tenant's zone, that the rows about to change belong to now or belonged to before."""
     moved = f"SELECT old.* FROM {contract.table} old JOIN changed new ON {same_key}"
     removed = f"SELECT old.* FROM {contract.table} old JOIN {_gone(contract.table)} new ON {same_key}"
@@ -361,9 +358,7 @@ def _days(
     return _days_of(con, contract, f"{rows} AS r", timezone)
 
 
-def _days_of(
-    con: duckdb.DuckDBPyConnection, contract: Contract, rows: str, timezone: str
-) -> list[date] | None:
+def _days_of(con: Connection, contract: Contract, rows: str, timezone: str) -> list[date] | None:
     """Days of some rows `r`; a child without a time column of its own belongs to its parent's days."""
     if contract.time_column:
         kind = contract.columns[contract.time_column].type
@@ -388,9 +383,7 @@ def _columns(declared: Iterable[Contract]) -> list[str]:
     )
 
 
-def _record(
-    con: duckdb.DuckDBPyConnection, staged: Staged, results: list[Loaded], declared: list[Contract]
-) -> None:
+def _record(con: Connection, staged: Staged, results: list[Loaded], declared: list[Contract]) -> None:
     now = datetime.now(UTC)
     if staged.moves_cursor and staged.asked is None:
         # The columns a cursor covers only grow by reading everything.
@@ -427,7 +420,7 @@ def _record(
         )  # fmt: skip
 
 
-def _audit(con: duckdb.DuckDBPyConnection, staged: Staged, declared: list[Contract]) -> None:
+def _audit(con: Connection, staged: Staged, declared: list[Contract]) -> None:
     """Run the contracts' checks on the tables as they will be; a failed error undoes the load."""
     results = [r for contract in declared for r in run_checks(con, contract.table, contract.checks)]
     record_checks(con, results, staged.run_id)

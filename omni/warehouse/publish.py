@@ -17,6 +17,7 @@ import duckdb
 from omni.errors import ConfigError
 from omni.files import replacing, write_atomic
 from omni.tenancy import Tenant
+from omni.warehouse.connection import Connection
 from omni.warehouse.database import Warehouse, configuration, storage_errors
 
 SCHEMAS = ("core", "marts", "metrics", "ml", "experiments", "anomaly", "rag", "ops")
@@ -61,7 +62,7 @@ def publish(warehouse: Warehouse) -> Published:
     return Published(target, len(tables), rewritten=True)
 
 
-def _state(con: duckdb.DuckDBPyConnection) -> list[list[str]]:
+def _state(con: Connection) -> list[list[str]]:
     versions = con.execute("SELECT table_name, version FROM ops.tables ORDER BY 1").fetchall()
     steps = con.execute("SELECT step, fingerprint FROM ops.steps ORDER BY 1").fetchall()
     runs = con.execute("SELECT run_id, coalesce(status, '') FROM ops.runs ORDER BY 1").fetchall()
@@ -70,7 +71,7 @@ def _state(con: duckdb.DuckDBPyConnection) -> list[list[str]]:
 
 
 def _copy(
-    con: duckdb.DuckDBPyConnection, fresh: Path, tables: list[tuple[str, str]], views: list[str]
+    con: Connection, fresh: Path, tables: list[tuple[str, str]], views: list[str]
 ) -> None:
     quoted = str(fresh).replace("'", "''")
     con.execute(f"ATTACH '{quoted}' AS published")

@@ -15,10 +15,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
-import duckdb
-
 from omni.errors import SchemaError
 from omni.warehouse.checks import CheckResult, record_checks, refuse_failed, run_checks
+from omni.warehouse.connection import Connection, schema_errors
 from omni.warehouse.database import Warehouse, storage_errors
 from omni.warehouse.models import Model, fingerprint, stored_inputs
 from omni.warehouse.versions import changed_days, changes_since, content_hash, record_change, versions
@@ -55,9 +54,7 @@ class Built:
         }
 
 
-def decide(
-    con: duckdb.DuckDBPyConnection, model: Model, inputs: tuple[str, ...], definition: str
-) -> Decision:
+def decide(con: Connection, model: Model, inputs: tuple[str, ...], definition: str) -> Decision:
     """Compare a model with the state of its last build.
 
     Args:
@@ -124,9 +121,7 @@ def build(warehouse: Warehouse, model: Model, models: Mapping[str, Model], run_i
         )
 
 
-def _build_aside(
-    con: duckdb.DuckDBPyConnection, warehouse: Warehouse, model: Model, decision: Decision
-) -> str:
+def _build_aside(con: Connection, warehouse: Warehouse, model: Model, decision: Decision) -> str:
     schema, _, name = model.name.partition(".")
     fresh = f'{schema}."__new_{name}"'
     con.execute(f"DROP TABLE IF EXISTS {fresh}")
@@ -134,10 +129,8 @@ def _build_aside(
     if decision.action == "days":
         days = ", ".join(f"DATE '{day.isoformat()}'" for day in decision.days)
         query = f'SELECT * FROM ({query}) AS built WHERE built."{model.header.time_column}" IN ({days})'
-    try:
+    with schema_errors(model.origin):
         con.execute(f"CREATE TABLE {fresh} AS {query}")
-    except (duckdb.BinderException, duckdb.CatalogException, duckdb.ConversionException) as error:
-        raise SchemaError(f"{model.origin}: {str(error).splitlines()[0]}") from error
     columns = {row[0]: row[1] for row in con.execute(f"DESCRIBE {fresh}").fetchall()}
     for column in [*model.header.grain, *filter(None, [model.header.time_column])]:
         if column not in columns:
@@ -151,9 +144,7 @@ def _build_aside(
     return fresh
 
 
-def _audit(
-    con: duckdb.DuckDBPyConnection, warehouse: Warehouse, model: Model, fresh: str, run_id: str
-) -> list[CheckResult]:
+def _audit(con: Connection, warehouse: Warehouse, model: Model, fresh: str, run_id: str) -> list[CheckResult]:
     """Run the checks on the new rows, keep their results, refuse on a failed error."""
     results = run_checks(con, fresh, model.header.checks, name=model.name)
     if results:
@@ -163,7 +154,7 @@ def _audit(
 
 
 def _swap(
-    con: duckdb.DuckDBPyConnection,
+    con: Connection,
     warehouse: Warehouse,
     model: Model,
     decision: Decision,
@@ -193,7 +184,7 @@ def _swap(
 
 
 def _difference(
-    con: duckdb.DuckDBPyConnection, model: Model, decision: Decision, fresh: str
+    con: Connection, model: Model, decision: Decision, fresh: str
 ) -> tuple[str | None, list[date] | None]:
     """The new table's hash (full builds) and the days that differ; None for "all days", [] for none."""
     column = model.header.time_column
@@ -211,16 +202,12 @@ def _difference(
 
 def _create_view(warehouse: Warehouse, model: Model, definition: str, run_id: str) -> None:
     with warehouse.transaction() as con:
-        try:
+        with schema_errors(model.origin):
             con.execute(f"CREATE OR REPLACE VIEW {model.name} AS {model.bound(warehouse.tenant)}")
-        except (duckdb.BinderException, duckdb.CatalogException) as error:
-            raise SchemaError(f"{model.origin}: {str(error).splitlines()[0]}") from error
         _remember(con, model.name, definition, {}, run_id)
 
 
-def _remember(
-    con: duckdb.DuckDBPyConnection, model: str, definition: str, seen: dict[str, int], run_id: str
-) -> None:
+def _remember(con: Connection, model: str, definition: str, seen: dict[str, int], run_id: str) -> None:
     con.execute(
         "INSERT INTO ops.models VALUES ($1, $2, $3, $4, $5) ON CONFLICT (model) DO UPDATE SET "
         "fingerprint = excluded.fingerprint, inputs = excluded.inputs, run_id = excluded.run_id, "
@@ -229,7 +216,7 @@ def _remember(
     )
 
 
-def _exists(con: duckdb.DuckDBPyConnection, name: str) -> bool:
+def _exists(con: Connection, name: str) -> bool:
     schema, _, table = name.partition(".")
     row = con.execute(
         "SELECT count(*) FROM information_schema.tables WHERE table_schema = $1 AND table_name = $2",
@@ -238,11 +225,11 @@ def _exists(con: duckdb.DuckDBPyConnection, name: str) -> bool:
     return row is not None and row[0] > 0
 
 
-def _description(con: duckdb.DuckDBPyConnection, relation: str) -> list[tuple[str, str]]:
+def _description(con: Connection, relation: str) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in con.execute(f"DESCRIBE {relation}").fetchall()]
 
 
-def _rows(con: duckdb.DuckDBPyConnection, model: Model) -> int:
+def _rows(con: Connection, model: Model) -> int:
     if model.header.kind == "view":
         return 0
     row = con.execute(f"SELECT count(*) FROM {model.name}").fetchone()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-import duckdb
+from omni.warehouse.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Changes:
 
 
 def record_change(
-    con: duckdb.DuckDBPyConnection,
+    con: Connection,
     table: str,
     days: Iterable[date] | None,
     *,
@@ -59,13 +59,13 @@ def record_change(
     return version
 
 
-def versions(con: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> dict[str, int]:
+def versions(con: Connection, tables: Iterable[str]) -> dict[str, int]:
     """Current versions; 0 for a table that never changed."""
     known: dict[str, int] = dict(con.execute("SELECT table_name, version FROM ops.tables").fetchall())
     return {table: known.get(table, 0) for table in tables}
 
 
-def changes_since(con: duckdb.DuckDBPyConnection, seen: dict[str, int]) -> Changes:
+def changes_since(con: Connection, seen: dict[str, int]) -> Changes:
     """What changed in any of the tables after the versions that were seen."""
     days: set[date] = set()
     everything = False
@@ -80,7 +80,7 @@ def changes_since(con: duckdb.DuckDBPyConnection, seen: dict[str, int]) -> Chang
     return Changes(tuple(sorted(days)), everything)
 
 
-def forget_seen_changes(con: duckdb.DuckDBPyConnection) -> None:
+def forget_seen_changes(con: Connection) -> None:
     """Drop the record of changes that every model reading the table has seen; new models build whole."""
     con.execute(
         "DELETE FROM ops.changes c WHERE version <= coalesce((SELECT min(CAST(json_extract(m.inputs, "
@@ -88,7 +88,7 @@ def forget_seen_changes(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def content_hash(con: duckdb.DuckDBPyConnection, relation: str) -> str:
+def content_hash(con: Connection, relation: str) -> str:
     """An order-free hash of a relation's rows (lineage columns, which begin with `_`, left out)."""
     columns = [column for column in _columns(con, relation) if not column.startswith("_")]
     listed = ", ".join(_quoted(columns))
@@ -99,7 +99,7 @@ def content_hash(con: duckdb.DuckDBPyConnection, relation: str) -> str:
     return _digest(f"{columns}:{row[0]}:{row[1]}")
 
 
-def changed_days(con: duckdb.DuckDBPyConnection, old: str, new: str, day_column: str) -> list[date] | None:
+def changed_days(con: Connection, old: str, new: str, day_column: str) -> list[date] | None:
     """Days whose rows differ between two relations of the same columns; None if a day is null."""
     columns = ", ".join(_quoted(_columns(con, new)))
     old_days, new_days = (
@@ -117,7 +117,7 @@ def changed_days(con: duckdb.DuckDBPyConnection, old: str, new: str, day_column:
     return sorted(day for day, _ in rows)
 
 
-def complete_through(con: duckdb.DuckDBPyConnection, timezone: str) -> date | None:
+def complete_through(con: Connection, timezone: str) -> date | None:
     """The last day, in the tenant's zone, of which every source has been read to the end.
 
     None before any source was read.
@@ -128,7 +128,7 @@ def complete_through(con: duckdb.DuckDBPyConnection, timezone: str) -> date | No
     return row[0] if row else None
 
 
-def step_is_fresh(con: duckdb.DuckDBPyConnection, step: str, fingerprint: str) -> dict[str, Any] | None:
+def step_is_fresh(con: Connection, step: str, fingerprint: str) -> dict[str, Any] | None:
     """The summary of a step that already ran on just these inputs, else None."""
     row = con.execute("SELECT fingerprint, summary FROM ops.steps WHERE step = $1", [step]).fetchone()
     if row is None or row[0] != fingerprint:
@@ -137,9 +137,7 @@ def step_is_fresh(con: duckdb.DuckDBPyConnection, step: str, fingerprint: str) -
     return summary
 
 
-def finish_step(
-    con: duckdb.DuckDBPyConnection, step: str, fingerprint: str, run_id: str, summary: dict[str, Any]
-) -> None:
+def finish_step(con: Connection, step: str, fingerprint: str, run_id: str, summary: dict[str, Any]) -> None:
     """Remember that a step ran on these inputs, inside the transaction that wrote its results."""
     con.execute(
         "INSERT OR REPLACE INTO ops.steps VALUES ($1, $2, $3, $4, $5)",
@@ -147,7 +145,7 @@ def finish_step(
     )
 
 
-def fingerprint(con: duckdb.DuckDBPyConnection, tables: Iterable[str], *parts: object) -> str:
+def fingerprint(con: Connection, tables: Iterable[str], *parts: object) -> str:
     """A step's inputs as one string: versions of the tables it reads and whatever else decides it."""
     return _digest(json.dumps([sorted(versions(con, tables).items()), [repr(part) for part in parts]]))
 
@@ -156,7 +154,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _columns(con: duckdb.DuckDBPyConnection, relation: str) -> list[str]:
+def _columns(con: Connection, relation: str) -> list[str]:
     return [row[0] for row in con.execute(f"DESCRIBE {relation}").fetchall()]
 
 
@@ -164,7 +162,7 @@ def _quoted(columns: list[str]) -> list[str]:
     return [f'"{column}"' for column in columns]
 
 
-def _one(con: duckdb.DuckDBPyConnection, sql: str) -> int:
+def _one(con: Connection, sql: str) -> int:
     row = con.execute(sql).fetchone()
     assert row is not None
     return int(row[0])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import duckdb
-
+from omni.warehouse.connection import Connection
 from omni.warehouse.contracts import LINEAGE, Contract
 
 
-def append(con: duckdb.DuckDBPyConnection, contract: Contract, changed: str, gone: str, run_id: str) -> None:
+def append(con: Connection, contract: Contract, changed: str, gone: str, run_id: str) -> None:
     """Close the versions that a load ends and add those it begins, inside its transaction.
 
     A version begins when the source says that the row changed, where that is after the version before it,

@@ -7,13 +7,12 @@ import polars as pl
 
 from omni.errors import SchemaError
 from omni.warehouse.checks import record_checks, refuse_failed, run_checks
+from omni.warehouse.connection import Connection
 from omni.warehouse.contracts import Contract
 from omni.warehouse.versions import changed_days, content_hash, record_change
 
 
-def replace_table(
-    con: duckdb.DuckDBPyConnection, contract: Contract, frame: pl.DataFrame, run_id: str
-) -> int:
+def replace_table(con: Connection, contract: Contract, frame: pl.DataFrame, run_id: str) -> int:
     """Make a contracted table hold just the frame's rows, inside the caller's transaction.
 
     Args:
