@@ -70,9 +70,7 @@ def _state(con: Connection) -> list[list[str]]:
     return [[str(value) for value in row] for row in [*versions, *steps, *runs, *models]]
 
 
-def _copy(
-    con: Connection, fresh: Path, tables: list[tuple[str, str]], views: list[str]
-) -> None:
+def _copy(con: Connection, fresh: Path, tables: list[tuple[str, str]], views: list[str]) -> None:
     quoted = str(fresh).replace("'", "''")
     con.execute(f"ATTACH '{quoted}' AS published")
     try:

@@ -16,6 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 from omni.errors import SchemaError
+from omni.warehouse.catalog import columns, exists
 from omni.warehouse.checks import CheckResult, record_checks, refuse_failed, run_checks
 from omni.warehouse.connection import Connection, schema_errors
 from omni.warehouse.database import Warehouse, storage_errors
@@ -65,10 +66,10 @@ def decide(con: Connection, model: Model, inputs: tuple[str, ...], definition: s
     """
     row = con.execute("SELECT fingerprint, inputs FROM ops.models WHERE model = $1", [model.name]).fetchone()
     if model.header.kind == "view":
-        if row is None or row[0] != definition or not _exists(con, model.name):
+        if row is None or row[0] != definition or not exists(con, model.name):
             return Decision("view", "new or changed definition")
         return Decision("skip", "unchanged")
-    if row is None or not _exists(con, model.name):
+    if row is None or not exists(con, model.name):
         return Decision("full", "first build")
     if row[0] != definition:
         return Decision("full", "its SQL or that of a view it reads changed")
@@ -131,15 +132,15 @@ def _build_aside(con: Connection, warehouse: Warehouse, model: Model, decision: 
         query = f'SELECT * FROM ({query}) AS built WHERE built."{model.header.time_column}" IN ({days})'
     with schema_errors(model.origin):
         con.execute(f"CREATE TABLE {fresh} AS {query}")
-    columns = {row[0]: row[1] for row in con.execute(f"DESCRIBE {fresh}").fetchall()}
+    found = columns(con, fresh)
     for column in [*model.header.grain, *filter(None, [model.header.time_column])]:
-        if column not in columns:
+        if column not in found:
             raise SchemaError(
                 f"{model.origin}: the header names {column!r}, but the SELECT yields no such column"
             )
-    if (time_column := model.header.time_column) and columns[time_column] != "DATE":
+    if (time_column := model.header.time_column) and found[time_column] != "DATE":
         raise SchemaError(
-            f"{model.origin}: time_column {time_column} is {columns[time_column]}; it must be a DATE"
+            f"{model.origin}: time_column {time_column} is {found[time_column]}; it must be a DATE"
         )
     return fresh
 
@@ -193,7 +194,9 @@ def _difference(
         old = f'(SELECT * FROM {model.name} WHERE "{column}" IN ({days}))'
         return None, changed_days(con, old, fresh, str(column))
     whole = content_hash(con, fresh)
-    if not _exists(con, model.name) or _description(con, model.name) != _description(con, fresh):
+    if not exists(con, model.name) or list(columns(con, model.name).items()) != list(
+        columns(con, fresh).items()
+    ):
         return whole, None
     if content_hash(con, model.name) == whole:
         return whole, []
@@ -216,17 +219,8 @@ def _remember(con: Connection, model: str, definition: str, seen: dict[str, int]
     )
 
 
-def _exists(con: Connection, name: str) -> bool:
-    schema, _, table = name.partition(".")
-    row = con.execute(
-        "SELECT count(*) FROM information_schema.tables WHERE table_schema = $1 AND table_name = $2",
-        [schema, table],
-    ).fetchone()
-    return row is not None and row[0] > 0
-
-
-def _description(con: Connection, relation: str) -> list[tuple[str, str]]:
-    return [(row[0], row[1]) for row in con.execute(f"DESCRIBE {relation}").fetchall()]
+def _columns(con: Connection, relation: str) -> list[tuple[str, str]]:
+    return list(columns(con, relation).items())
 
 
 def _rows(con: Connection, model: Model) -> int:

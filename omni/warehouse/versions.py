@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from omni.warehouse.catalog import columns
 from omni.warehouse.connection import Connection
 
 
@@ -90,20 +91,20 @@ def forget_seen_changes(con: Connection) -> None:
 
 def content_hash(con: Connection, relation: str) -> str:
     """An order-free hash of a relation's rows (lineage columns, which begin with `_`, left out)."""
-    columns = [column for column in _columns(con, relation) if not column.startswith("_")]
-    listed = ", ".join(_quoted(columns))
+    named = [column for column in columns(con, relation) if not column.startswith("_")]
+    listed = ", ".join(_quoted(named))
     row = con.execute(
         f"SELECT count(*), coalesce(sum(hash(row({listed}))::HUGEINT), 0) FROM {relation}"
     ).fetchone()
     assert row is not None
-    return _digest(f"{columns}:{row[0]}:{row[1]}")
+    return _digest(f"{named}:{row[0]}:{row[1]}")
 
 
 def changed_days(con: Connection, old: str, new: str, day_column: str) -> list[date] | None:
     """Days whose rows differ between two relations of the same columns; None if a day is null."""
-    columns = ", ".join(_quoted(_columns(con, new)))
+    listed = ", ".join(_quoted(columns(con, new)))
     old_days, new_days = (
-        f'(SELECT "{day_column}" AS day, count(*) AS n, sum(hash(row({columns}))::HUGEINT) AS h '
+        f'(SELECT "{day_column}" AS day, count(*) AS n, sum(hash(row({listed}))::HUGEINT) AS h '
         f"FROM {relation} GROUP BY 1)"
         for relation in (old, new)
     )
@@ -154,12 +155,8 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _columns(con: Connection, relation: str) -> list[str]:
-    return [row[0] for row in con.execute(f"DESCRIBE {relation}").fetchall()]
-
-
-def _quoted(columns: list[str]) -> list[str]:
-    return [f'"{column}"' for column in columns]
+def _quoted(names: Iterable[str]) -> list[str]:
+    return [f'"{name}"' for name in names]
 
 
 def _one(con: Connection, sql: str) -> int:
