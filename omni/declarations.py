@@ -13,10 +13,15 @@ from pathlib import Path
 import duckdb
 
 from omni import tenancy
+from omni.bi import exports
 from omni.bi.board import load_board
 from omni.bi.daily import rollup_models
+from omni.bi.exports import Export
+from omni.bi.funnel_sql import funnel_models
 from omni.bi.metrics import load_metrics
 from omni.bi.metrics import validate as validate_metrics
+from omni.catalogue.impact import impact
+from omni.catalogue.project import Project, load_boards
 from omni.destinations import copy_declaration as copies
 from omni.destinations import declaration as write_backs
 from omni.destinations.copy_declaration import Copy
@@ -28,11 +33,14 @@ from omni.privacy.datamap import DataMap, build_map
 from omni.settings import settings
 from omni.sources.rest_declaration import Api, load_apis
 from omni.tenancy import Tenant
+from omni.usage.catalogue import load_catalogue
 from omni.warehouse.contracts import Contract, load_contracts
 from omni.warehouse.database import SCHEMAS
 from omni.warehouse.models import Model, in_order, load_models
+from omni.warehouse.portable import refuse_unportable
+from omni.warehouse.publish import SCHEMAS as PUBLISHED
 
-Columns = dict[str, list[str]]
+Columns = dict[str, dict[str, str]]
 
 
 def validate_all(folder: Path | None = None) -> dict[str, int]:
@@ -51,10 +59,13 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
     data = folder or settings().data
     contracts = load_contracts(data / "contracts")
     metrics = load_metrics(data / "metrics")
-    models = load_models(data / "models") | rollup_models(data / "metrics")
+    models = load_models(data / "models") | rollup_models(data / "metrics") | funnel_models(data / "funnels")
     tenants = tenancy.tenants()
+    refuse_unportable(models)
+    _refuse_broken(Project(data, contracts, models, metrics, load_boards(data / "dashboards")))
     columns = columns_of(contracts, models, next(iter(tenants.values())))
-    validate_metrics(metrics, columns)
+    keys = {c.table: c.key for c in contracts.values()} | {m.name: m.header.grain for m in models.values()}
+    validate_metrics(metrics, columns, keys)
     experiments = load_experiments(data / "experiments")
     for experiment in experiments.values():
         _require(
@@ -75,8 +86,11 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
     write_backs.validate(backs, columns, tenants)
     copied = copies.load_copies(data / "copies")
     copies.validate(copied, columns, tenants)
-    if backs or copied:
-        _refuse_personal([*backs.values(), *copied.values()], build_map(contracts, models))
+    exported = exports.load_exports(data / "exports")
+    exports.validate(exported, columns, tenants, PUBLISHED)
+    leaving: list[WriteBack | Copy | Export] = [*backs.values(), *copied.values(), *exported.values()]
+    if leaving:
+        _refuse_personal(leaving, build_map(contracts, models))
     return {
         "contracts": len(contracts),
         "models": len(load_models(data / "models")),
@@ -88,21 +102,38 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
         "REST APIs": len(apis),
         "write-backs": len(backs),
         "copies": len(copied),
+        "exports": len(exported),
+        "events": len(load_catalogue(data / "events")),
     }
 
 
-def check_leaving(one: WriteBack | Copy) -> None:
-    """Refuse a write-back or copy of columns that must not leave the house.
+def _refuse_broken(project: Project) -> None:
+    """Say all at once what names a column or table that is not there.
 
     Raises:
-        ConfigError: as `write_backs.refuse_personal` and `copies.refuse_personal`.
+        SchemaError: one line for each, with its file.
+    """
+    broken = impact(project)
+    if not broken:
+        return
+    direct = [f"{one} [{one.file}]" for one in broken if not one.because]
+    resting = [str(one) for one in broken if one.because]
+    more = [f"and with them {len(resting)} that rest on these:", *resting] if resting else []
+    raise SchemaError("\n".join([*direct, *more]))
+
+
+def check_leaving(one: WriteBack | Copy | Export) -> None:
+    """Refuse a write-back, copy or export of columns that must not leave the house.
+
+    Raises:
+        ConfigError: as `refuse_personal` of write-backs, copies and exports.
     """
     data = settings().data
-    models = load_models(data / "models") | rollup_models(data / "metrics")
+    models = load_models(data / "models") | rollup_models(data / "metrics") | funnel_models(data / "funnels")
     _refuse_personal([one], build_map(load_contracts(data / "contracts"), models))
 
 
-def _refuse_personal(leaving: Iterable[WriteBack | Copy], found: DataMap) -> None:
+def _refuse_personal(leaving: Iterable[WriteBack | Copy | Export], found: DataMap) -> None:
     held = [(d.table, d.column, d) for d in found.declared]
     held += [(d.table, d.column, d.source) for d in found.derived if d.through != "computed"]
     hidden: dict[str, set[str]] = {}
@@ -112,12 +143,14 @@ def _refuse_personal(leaving: Iterable[WriteBack | Copy], found: DataMap) -> Non
     for one in leaving:
         if isinstance(one, Copy):
             copies.refuse_personal(one, hidden, found.clear_columns())
+        elif isinstance(one, Export):
+            exports.refuse_personal(one, hidden, found.clear_columns())
         else:
             write_backs.refuse_personal(one, hidden, found.clear_columns())
 
 
 def columns_of(contracts: Mapping[str, Contract], models: Mapping[str, Model], tenant: Tenant) -> Columns:
-    """Columns of every table, found by building all models on empty contracted tables.
+    """Columns of every table with their types, found by building all models on empty contracted tables.
 
     Raises:
         ConfigError: a model reads a table nobody declares, or models form a circle.
@@ -129,13 +162,13 @@ def columns_of(contracts: Mapping[str, Contract], models: Mapping[str, Model], t
             con.execute(f"CREATE SCHEMA {schema}")
         for contract in contracts.values():
             con.execute(contract.ddl())
-            found[contract.table] = list(contract.columns)
+            found[contract.table] = {name: column.duckdb_type for name, column in contract.columns.items()}
         for model in in_order(models, contracts):
             try:
                 con.execute(f"CREATE TABLE {model.name} AS SELECT * FROM ({model.bound(tenant)}) LIMIT 0")
             except duckdb.Error as error:
                 raise SchemaError(f"{model.origin}: {str(error).splitlines()[0]}") from None
-            found[model.name] = [row[0] for row in con.execute(f"DESCRIBE {model.name}").fetchall()]
+            found[model.name] = {row[0]: row[1] for row in con.execute(f"DESCRIBE {model.name}").fetchall()}
             header = model.header
             named = [*header.grain, *filter(None, [header.time_column])]
             _require(found, model.name, named, f"{model.origin} (header)")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AnyHttpUrl, BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -156,6 +157,38 @@ class WebhookSettings(BaseModel):
     )
 
 
+class EventSettings(BaseModel):
+    """Usage events that are collected."""
+
+    write_keys: dict[str, str] = Field(
+        {},
+        description="digests of the keys that may send events, by tenant, as a JSON object (omni events key)",
+        examples=['{"acme": "<64 hexadecimal digits>"}'],
+    )
+    read_keys: dict[str, str] = Field(
+        {},
+        description="digests of the keys that may watch live metrics, by tenant (omni events key --read)",
+        examples=['{"acme": "<64 hexadecimal digits>"}'],
+    )
+    oldest_days: int = Field(
+        365, ge=1, description="age in days at which a sent event is refused", examples=[365]
+    )
+
+
+class SmtpSettings(BaseModel):
+    """The mail server; without a host messages are written to the tenant's outbox folder."""
+
+    host: str | None = Field(None, description="mail server", examples=["smtp.example.com"])
+    port: int = Field(587, ge=1, le=65535, description="its port", examples=[587])
+    tls: Literal["starttls", "tls", "none"] = Field("starttls", description="how the line is secured")
+    username: str | None = Field(None, description="login", examples=["omni"])
+    password: SecretStr | None = Field(None, description="the login's password", examples=["<password>"])
+    sender: str = Field(
+        "omni@localhost", description="From address of what is sent", examples=["data@acme.example"]
+    )
+    timeout: float = Field(30.0, gt=0, le=300, description="seconds to wait for the server", examples=[30])
+
+
 class Settings(BaseSettings):
     """All settings. Nested ones join with two underscores: `OMNI_HUBSPOT__TOKEN`."""
 
@@ -195,6 +228,30 @@ class Settings(BaseSettings):
         pattern=r"^(sqlite|postgresql(\+\w+)?)://",
         description="control database; default is SQLite in the state folder",
         examples=["postgresql+psycopg://omni@db.example/omni"],
+    )
+    warehouse_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL database of the warehouses; default is a DuckDB file per tenant",
+        examples=["postgresql://omni_app@db.example/warehouse"],
+    )
+    warehouse_timeout: float = Field(
+        1800.0, gt=0, description="seconds one statement in PostgreSQL may take", examples=[1800]
+    )
+    warehouse_reader: str | None = Field(
+        None,
+        pattern=r"^[a-z_{}]+$",
+        description="role that may read a tenant's published layers in PostgreSQL, if it exists",
+        examples=["reader_{tenant}"],
+    )
+    lake_catalog: SecretStr | None = Field(
+        None,
+        description="PostgreSQL database that keeps the catalogue of the lake (extra `lake`)",
+        examples=["postgresql://omni@db.example/lake"],
+    )
+    lake_data: str | None = Field(
+        None,
+        description="where the lake's Parquet files lie; default is lake/ in the state folder",
+        examples=["/srv/lake"],
     )
     tracking_uri: str | None = Field(
         None,
@@ -241,6 +298,8 @@ class Settings(BaseSettings):
     mongodb: MongoSettings = MongoSettings()
     firestore: FirestoreSettings = FirestoreSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    smtp: SmtpSettings = SmtpSettings()
+    events: EventSettings = EventSettings()
 
     def tenant_home(self, tenant: str) -> Path:
         """Folder of everything that belongs to one tenant."""

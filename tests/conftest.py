@@ -103,6 +103,33 @@ def either_database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         settings.cache_clear()
 
 
+@pytest.fixture(scope="session")
+def warehouse_server(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """`tests/support/warehouse_server.py`: PostgreSQL with the role that warehouses belong to."""
+    state = tmp_path_factory.mktemp("state")
+    with _support("warehouse_server").running(postgres, state) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_warehouse(
+    home: Path, warehouse_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], Any]]:
+    """Warehouses in a PostgreSQL database of the test's own; yields a way to connect to it as a role."""
+    with warehouse_server.database() as name:
+        monkeypatch.setenv("OMNI_WAREHOUSE_URL", warehouse_server.url(name))
+        settings.cache_clear()
+        yield lambda role="omni_app": warehouse_server.connect(name, role)
+
+
+@pytest.fixture(params=["duckdb", pytest.param("postgres", marks=pytest.mark.slow)])
+def either_warehouse(request: pytest.FixtureRequest, home: Path) -> str:
+    """Runs a test twice: with the warehouse in DuckDB, and in PostgreSQL. Which of them."""
+    if request.param == "postgres":
+        request.getfixturevalue("postgres_warehouse")
+    return str(request.param)
+
+
 @pytest.fixture
 def control_content() -> Callable[[], bytes]:
     """All that the control database holds: the files of SQLite, every value in PostgreSQL's tables."""

@@ -123,7 +123,7 @@ def detect_all(
     daily = con.execute(
         """
         SELECT metric, day, value FROM metrics.daily
-        WHERE dimension = '' AND metric = ANY($metrics) AND ($through IS NULL OR day <= $through)
+        WHERE dimension = '' AND metric = ANY($metrics) AND day <= coalesce(CAST($through AS DATE), day)
         ORDER BY metric, day
         """,
         {"metrics": list(metrics), "through": through},

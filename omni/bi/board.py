@@ -22,7 +22,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from omni import yamlfile
-from omni.bi.metrics import Metric, dimensions_of
+from omni.bi.metrics import Metric, adds_up, dimensions_of
 from omni.errors import ConfigError
 from omni.yamlfile import Declaration
 
@@ -89,9 +89,15 @@ def load_board(path: Path, metrics: Mapping[str, Metric]) -> Board:
 
 
 def sums(metric: Metric, metrics: Mapping[str, Metric]) -> bool:
-    """Whether the value of a window follows from its days: a sum, or a ratio of two sums."""
-    parts = [metrics[part] for part in metric.parts] or [metric]
-    return all(part.additivity == "additive" for part in parts)
+    """Whether the value of a window follows from its days: a sum, or arithmetic on sums."""
+    if metric.measure.agg in ("ratio", "derived"):
+        return all(adds_up(metrics[part], metrics) for part in metric.parts)
+    return adds_up(metric, metrics)
+
+
+def stacks(metric: Metric, metrics: Mapping[str, Metric]) -> bool:
+    """Whether the values of members add up to the whole at every period."""
+    return metric.additivity == "semi_additive" or adds_up(metric, metrics)
 
 
 def validate(board: Board, metrics: Mapping[str, Metric], origin: str) -> None:
@@ -132,6 +138,6 @@ def _refusal(panel: Panel, metric: Metric, metrics: Mapping[str, Metric]) -> str
             f"daily values of {metric.name} ({metric.measure.agg}) do not add up to {panel.days} days; "
             "draw it by its dimension as a line"
         )
-    if panel.kind == "bar" and panel.dimension and metric.additivity != "additive":
+    if panel.kind == "bar" and panel.dimension and not stacks(metric, metrics):
         return f"parts of {metric.name} ({metric.measure.agg}) do not add up to be stacked; use line"
     return None

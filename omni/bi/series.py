@@ -10,9 +10,12 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from omni.bi.board import MAX_MEMBERS, sums
+from omni.bi.board import MAX_MEMBERS, stacks, sums
 from omni.bi.metrics import Metric
-from omni.bi.rollups import Grain, compile_query
+from omni.bi.periods import Grain
+from omni.bi.periods import end_of as period_end
+from omni.bi.periods import start_of as period_start
+from omni.bi.queries import compile_query
 
 OTHER = "all others"
 
@@ -55,9 +58,10 @@ class Snapshot:
 
     def available(self, metric: Metric) -> bool:
         """Whether the metric was rolled up into this snapshot."""
-        measured = [self.metrics[part] for part in metric.parts] or [metric]
-        needed = {metric.table, *(m.table for m in measured), *(m.model for m in measured if m.model)}
-        return needed <= self.tables
+        needed = {metric.table, *(metric.cells(grain) for grain in metric.stored)}
+        parts = [self.metrics[part] for part in metric.parts]
+        model_is_there = metric.model is None or metric.model in self.tables
+        return model_is_there and needed <= self.tables and all(map(self.available, parts))
 
 
 @dataclass(frozen=True)
@@ -82,22 +86,6 @@ def open_for_reading(
     loaded = con.execute("SELECT max(loaded_at) FROM ops.loads").fetchone() if "ops.loads" in tables else None
     as_of = loaded[0].astimezone(ZoneInfo(timezone)) if loaded and loaded[0] else None
     return Snapshot(con, metrics, tables, as_of)
-
-
-def period_start(day: date, grain: Grain) -> date:
-    """The first day of the period a day belongs to; weeks begin on Monday."""
-    if grain == "week":
-        return day - timedelta(days=day.weekday())
-    return day.replace(day=1) if grain == "month" else day
-
-
-def period_end(start: date, grain: Grain) -> date:
-    """The last day of the period that begins on `start`."""
-    if grain == "week":
-        return start + timedelta(days=6)
-    if grain == "month":
-        return (start + timedelta(days=31)).replace(day=1) - timedelta(days=1)
-    return start
 
 
 def read_series(
@@ -126,7 +114,7 @@ def read_series(
         if row[-1] is not None:
             cells[row[0], str(row[1]) if dimension else ""] = float(row[-1])
     if dimension:
-        cells = _largest(cells, adds_up=metric.additivity == "additive")
+        cells = _largest(cells, adds_up=stacks(metric, snapshot.metrics))
     members = list(dict.fromkeys(member for _, member in cells))
     fill = 0.0 if metric.fills_zero and dimension else None
     return [
@@ -165,21 +153,16 @@ def window_totals(
 ) -> dict[str, float]:
     """A metric over the days `first` to `last`, by member ('' without a dimension).
 
-    Only for metrics that `omni.bi.board.sums` allows: a ratio is the quotient of its parts' sums.
+    Only for metrics that `omni.bi.board.sums` allows: sums, and what is computed from the sums of its parts.
     Members without a value are absent.
     """
     assert sums(metric, snapshot.metrics), f"{metric.name} does not add up over days"
-    if metric.measure.agg == "ratio":
-        above, below = (
-            window_totals(snapshot, snapshot.metrics[part], first, last, dimension) for part in metric.parts
-        )
-        return {member: above.get(member, 0.0) / total for member, total in below.items() if total}
-    rows = snapshot.con.execute(
-        f"SELECT member, sum(value) FROM {metric.table} "
-        "WHERE dimension = $1 AND day BETWEEN $2 AND $3 AND value IS NOT NULL GROUP BY member ORDER BY 1",
-        [dimension or "", first, last],
-    ).fetchall()
-    return {member: float(value) for member, value in rows}
+    by = [dimension] if dimension else []
+    query = compile_query(
+        metric, snapshot.metrics, grain="all", by=by, since=first, until=last + timedelta(days=1)
+    )
+    rows = snapshot.con.execute(query).fetchall()
+    return {str(row[1]) if by else "": float(row[-1]) for row in rows if row[-1] is not None}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,12 @@ from typing import Annotated
 import typer
 
 from omni.cli.errors import FAILED, clear_errors
+from omni.cli.events import app as events
+from omni.cli.exports import export, outbox
+from omni.cli.lake import app as lake
+from omni.cli.metrics import app as metrics
+from omni.cli.models import app as models
+from omni.cli.usage import app as usage
 from omni.cli.webhooks import app as webhooks
 
 app = typer.Typer(
@@ -22,6 +28,16 @@ sandbox = typer.Typer(help="A local server that speaks the vendors' protocols.",
 servers = typer.Typer(help="The local Prefect server.", no_args_is_help=True)
 app.add_typer(sandbox, name="sandbox")
 app.add_typer(servers, name="server")
+app.add_typer(lake, name="lake")
+app.add_typer(outbox, name="outbox")
+app.command(
+    epilog="Examples: `omni export` · `omni export daily_sales --format csv` · "
+    "`omni export marts.pipeline -o pipeline.parquet -f parquet`"
+)(export)
+app.add_typer(metrics, name="metrics")
+app.add_typer(models, name="models")
+app.add_typer(usage, name="usage")
+app.add_typer(events, name="events")
 app.add_typer(webhooks, name="webhooks")
 
 Companies = Annotated[

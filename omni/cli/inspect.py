@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from omni import tenancy
+from omni.bi.exports import formula_safe
 from omni.errors import ConfigError
 from omni.warehouse.publish import open_snapshot
 
@@ -69,18 +70,27 @@ def run_query(company: str, sql: str, format_: str, limit: int) -> None:
     """Run one SELECT on the snapshot and print at most `limit` rows.
 
     Raises:
-        ConfigError: not exactly one SELECT, or DuckDB refuses it; with its message.
+        ConfigError: as `select_rows`.
     """
     with open_snapshot(tenancy.get(company)) as con:
-        try:
-            statements = con.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise ConfigError("omni query takes exactly one SELECT; the snapshot is read-only")
-            result = con.execute(statements[0])
-            columns = [column[0] for column in result.description or []]
-            rows = result.fetchmany(limit + 1)
-        except duckdb.Error as error:
-            raise ConfigError(f"{error}") from None
+        select_rows(con, sql, format_, limit)
+
+
+def select_rows(con: duckdb.DuckDBPyConnection, sql: str, format_: str, limit: int) -> None:
+    """Run one SELECT and print at most `limit` rows.
+
+    Raises:
+        ConfigError: not exactly one SELECT, or DuckDB refuses it; with its message.
+    """
+    try:
+        statements = con.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise ConfigError("A query is exactly one SELECT; nothing is written by it")
+        result = con.execute(statements[0])
+        columns = [column[0] for column in result.description or []]
+        rows = result.fetchmany(limit + 1)
+    except duckdb.Error as error:
+        raise ConfigError(f"{error}") from None
     more = len(rows) > limit
     _print_rows(columns, rows[:limit], format_)
     if more:
@@ -91,16 +101,11 @@ def _print_rows(columns: list[str], rows: Rows, format_: str) -> None:
     if format_ == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(columns)
-        writer.writerows([[_formula_safe(value) for value in row] for row in rows])
+        writer.writerows([[formula_safe(value) for value in row] for row in rows])
     elif format_ == "json":
         typer.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, indent=1))
     else:
         Console().print(_table("", columns, rows))
-
-
-def _formula_safe(value: object) -> object:
-    """A text that a spreadsheet would run as a formula gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def answer_question(company: str, question: str, passages: int, *, as_json: bool) -> None:

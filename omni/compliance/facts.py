@@ -10,6 +10,8 @@ from pathlib import Path
 import duckdb
 
 from omni.tenancy import Tenant
+from omni.warehouse.catalog import columns, stored_tables
+from omni.warehouse.connection import Connection
 from omni.warehouse.contracts import Contract
 from omni.warehouse.models import Model
 
@@ -41,7 +43,7 @@ class Facts:
     """
 
     con: duckdb.DuckDBPyConnection
-    raw: duckdb.DuckDBPyConnection | None
+    raw: Connection | None
     tenant: Tenant
     contracts: Mapping[str, Contract]
     models: Mapping[str, Model]
@@ -57,21 +59,12 @@ class Facts:
             raise ValueError("the moment of an assessment needs a zone, for example UTC")
 
 
-def columns_of(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
+def columns_of(con: Connection) -> dict[str, dict[str, str]]:
     """By stored table of a connection (`schema.table`), its columns and their types; views left out."""
-    rows = con.execute(
-        "SELECT c.schema_name || '.' || c.table_name, c.column_name, c.data_type FROM duckdb_columns() AS c "
-        "JOIN duckdb_tables() AS t USING (database_name, schema_name, table_name) "
-        "WHERE c.database_name = current_database() AND NOT t.temporary AND NOT t.internal "
-        "AND NOT starts_with(c.table_name, '__') ORDER BY 1, c.column_index"
-    ).fetchall()
-    found: dict[str, dict[str, str]] = {}
-    for table, column, kind in rows:
-        found.setdefault(table, {})[column] = kind
-    return found
+    return {f"{schema}.{name}": columns(con, f'{schema}."{name}"') for schema, name in stored_tables(con)}
 
 
-def count(con: duckdb.DuckDBPyConnection, sql: str, parameters: object = None) -> int:
+def count(con: Connection, sql: str, parameters: object = None) -> int:
     """The one number a query gives."""
     row = con.execute(sql, parameters).fetchone()
     return int(row[0] or 0) if row else 0

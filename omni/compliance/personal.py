@@ -75,7 +75,7 @@ def protected(facts: Facts) -> Result:
             missing.append(f"{table}.{name}")
             continue
         column = quoted(name)
-        fits = f"regexp_full_match({column}, '[0-9a-f]{{64}}')" if protect == "hash" else "false"
+        fits = f"regexp_matches({column}, '^[0-9a-f]{{64}}$')" if protect == "hash" else "false"
         rows += count(facts.raw, f"SELECT count(*) FROM {quoted(table)}")
         values += count(facts.raw, f"SELECT count({column}) FROM {quoted(table)}")
         if bad := count(

@@ -18,6 +18,7 @@ from omni.experiments.stats import (
     relative_difference,
     sample_ratio_p,
 )
+from omni.warehouse.catalog import columns, exists
 from omni.warehouse.connection import Connection
 
 RESULTS: dict[str, pl.DataType] = {
@@ -108,14 +109,14 @@ def read_units(con: Connection, experiment: Experiment) -> Units:
         SchemaError: see `analyse`.
     """
     _check_columns(con, experiment)
-    columns = sorted({outcome.column for outcome in experiment.outcomes})
+    measured = sorted({outcome.column for outcome in experiment.outcomes})
     known = experiment.complete or "TRUE"
     picked = ", ".join(
-        f"CASE WHEN {known} THEN CAST({column} AS DOUBLE) END AS {column}" for column in columns
+        f"CASE WHEN {known} THEN CAST({column} AS DOUBLE) END AS {column}" for column in measured
     )
     sums = ", ".join(
         f"count({column}), sum({column} ORDER BY unit_id), sum({column} * {column} ORDER BY unit_id)"
-        for column in columns
+        for column in measured
     )
     rows = con.execute(
         f"""
@@ -128,7 +129,7 @@ def read_units(con: Connection, experiment: Experiment) -> Units:
             SELECT *,
                 min(variant) OVER unit <> max(variant) OVER unit OR bool_or(marked) OVER unit AS crossed,
                 row_number() OVER (
-                    PARTITION BY unit_id ORDER BY sent_at NULLS LAST, variant, {", ".join(columns)}
+                    PARTITION BY unit_id ORDER BY sent_at NULLS LAST, variant, {", ".join(measured)}
                 ) AS nth
             FROM assigned WINDOW unit AS (PARTITION BY unit_id)
         )
@@ -147,7 +148,7 @@ def read_units(con: Connection, experiment: Experiment) -> Units:
         (column, row[0]): Sample(row[place], row[place + 1] or 0.0, row[place + 2] or 0.0)
         for row in rows
         if not row[1]
-        for place, column in zip(range(3, 3 + 3 * len(columns), 3), columns, strict=True)
+        for place, column in zip(range(3, 3 + 3 * len(measured), 3), measured, strict=True)
     }
     _check_values(experiment, samples)
     return Units(
@@ -158,14 +159,7 @@ def read_units(con: Connection, experiment: Experiment) -> Units:
 
 
 def _check_columns(con: Connection, experiment: Experiment) -> None:
-    schema, table = experiment.table.split(".")
-    present = {
-        row[0]
-        for row in con.execute(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = ? AND table_name = ?",
-            [schema, table],
-        ).fetchall()
-    }
+    present = set(columns(con, experiment.table)) if exists(con, experiment.table) else set()
     needed = set(experiment.columns)
     if not present:
         raise SchemaError(f"Experiment {experiment.name} reads {experiment.table}, which does not exist.")

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omni.privacy.lineage import Carried, Through, carried_columns
 from omni.warehouse.contracts import Contract, Personal
+from omni.warehouse.lineage import Carried, Through, carried_columns
 from omni.warehouse.models import Model, in_order
 
 

@@ -245,7 +245,11 @@ def _store(
         for table, frame in (("documents", documents), ("chunks", chunks), ("terms", postings)):
             if frame.height:
                 _append(con, table, frame)
-        if con.execute("SELECT * EXCLUDE (run_id) FROM rag.manifest").fetchall() != [manifest]:
+        stored = con.execute(
+            "SELECT layout, analyzer, chunker_digest, chunk_config, embedder, dimension, embedder_digest, "
+            "k1, b, vector_weight FROM rag.manifest"
+        ).fetchall()
+        if stored != [manifest]:
             con.execute("DELETE FROM rag.manifest")
             marks = ", ".join("?" * (len(manifest) + 1))
             con.execute(f"INSERT INTO rag.manifest VALUES ({marks})", [*manifest, run_id])

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 import duckdb
 
+from omni.warehouse import catalog
+
 # A new number makes existing indexes rebuild.
 LAYOUT = 1
 
@@ -73,11 +75,7 @@ def _in_transaction(con: duckdb.DuckDBPyConnection) -> bool:
 
 def create(con: duckdb.DuckDBPyConnection) -> None:
     """Create what is missing, in its own transaction; does nothing when all is there."""
-    found = con.execute(
-        "SELECT table_name FROM information_schema.tables "
-        "WHERE table_schema = 'rag' AND table_catalog = current_database()"
-    ).fetchall()
-    if {name for (name,) in found} >= set(_TABLES):
+    if all(catalog.exists(con, f"rag.{name}") for name in _TABLES):
         return
     with transaction(con):
         con.execute("CREATE SCHEMA IF NOT EXISTS rag")
@@ -87,8 +85,4 @@ def create(con: duckdb.DuckDBPyConnection) -> None:
 
 def exists(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether the tables are there."""
-    found = con.execute(
-        "SELECT count(*) FROM information_schema.tables "
-        "WHERE table_schema = 'rag' AND table_name = 'manifest' AND table_catalog = current_database()"
-    ).fetchone()
-    return found is not None and found[0] > 0
+    return catalog.exists(con, "rag.manifest")

@@ -1,4 +1,4 @@
-"""Drop folders: CSV, JSON lines, Parquet and Excel files that someone delivers.
+"""Drop folders: CSV, JSON lines, Parquet, Excel files and access logs that someone delivers.
 
 Each stream has a folder of its name below the account's folder. A file belongs to the window in which it
 arrived (was written, moved or copied there); with a marker, when its marker did. Names that begin with a dot
@@ -142,7 +142,7 @@ def present(folder: Folder, stream: str) -> list[File]:
         name = path.relative_to(root)
         if any(part.startswith(".") for part in name.parts) or name.suffix.lower() in UNREADY:
             continue
-        if files_read.kind_of(name) is None or (form.marker and name.name.endswith(form.marker)):
+        if files_read.kind_of(name, form) is None or (form.marker and name.name.endswith(form.marker)):
             continue
         if not path.resolve().is_relative_to(inside):
             continue  # a link out of the folder: whoever delivers files may not have others read
@@ -265,7 +265,7 @@ def check(folder: Folder, tables: list[Contract]) -> list[str]:
         path.name
         for path in (folder.path / stream).rglob(form.pattern)
         if path.is_file()
-        and files_read.kind_of(path) is None
+        and files_read.kind_of(path, form) is None
         and not path.name.startswith(".")
         and path.suffix.lower() not in UNREADY
         and not (form.marker and path.name.endswith(form.marker))

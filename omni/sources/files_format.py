@@ -31,6 +31,8 @@ class Format:
             that file holds a number, so many rows the sender counted.
         arrival: "changed": a file is new when it was written, moved or copied here; "modified": when its own
             modification time says so, for folders that are copied with their times.
+        format: "combined" for web servers' access logs of any name; by default a file's name says what it is
+            (`.log` is such a log).
     """
 
     delimiter: str = ","
@@ -44,6 +46,7 @@ class Format:
     pattern: str = "*"
     marker: str = ""
     arrival: str = "changed"
+    format: str = "auto"
 
     def __post_init__(self) -> None:
         if self.delimiter in ("tab", "\\t"):
@@ -54,6 +57,8 @@ class Format:
             raise ConfigError(f"files: decimal is . or , not {self.decimal!r}")
         if self.arrival not in ("changed", "modified"):
             raise ConfigError(f"files: arrival is changed or modified, not {self.arrival!r}")
+        if self.format not in ("auto", "combined"):
+            raise ConfigError(f"files: format is auto or combined, not {self.format!r}")
         try:
             "".encode(self.encoding)
             ZoneInfo(self.timezone or "UTC")

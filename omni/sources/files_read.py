@@ -1,4 +1,4 @@
-"""Rows of CSV, JSON lines, Parquet and Excel files, in batches of bounded memory.
+"""Rows of CSV, JSON lines, Parquet, Excel files and access logs, in batches of bounded memory.
 
 A row that has no right shape (cells missing, broken JSON) is given as broken, with its line; a file that
 cannot be read to its end raises. What a cell says is left to the contract's types, except where a file's own
@@ -22,6 +22,7 @@ import msgspec
 import polars as pl
 
 from omni.errors import SchemaError, SourceError, TransientError
+from omni.sources import access_log
 from omni.sources.files_format import Format
 from omni.sources.parse import ExactFloat
 
@@ -31,7 +32,7 @@ MAX_LINE = 64 * 2**20
 PACKED = (".gz", ".zst")
 KINDS = {
     ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet",
-    ".xlsx": "excel", ".xls": "excel", ".xlsb": "excel", ".ods": "excel",
+    ".xlsx": "excel", ".xls": "excel", ".xlsb": "excel", ".ods": "excel", ".log": "log",
 }  # fmt: skip
 
 Rows = Iterator[tuple[int, "dict[str, Any] | str"]]
@@ -58,12 +59,17 @@ class Batch:
         return len(self.rows) + len(self.broken)
 
 
-def kind_of(path: PurePath) -> str | None:
-    """What a file's name says it is: csv, json, parquet, excel; None for what is not read."""
+def kind_of(path: PurePath, form: Format | None = None) -> str | None:
+    """What a file is by its stream's `format` or its name: csv, json, parquet, excel, log.
+
+    None for what is not read.
+    """
+    if form is not None and form.format == "combined":
+        return "log"
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packed = bool(suffixes) and suffixes[-1] in PACKED
     kind = KINDS.get(suffixes[-2] if packed and len(suffixes) > 1 else suffixes[-1] if suffixes else "")
-    return None if packed and kind not in ("csv", "json") else kind
+    return None if packed and kind not in ("csv", "json", "log") else kind
 
 
 def header(path: Path, form: Format) -> list[str] | None:
@@ -73,8 +79,8 @@ def header(path: Path, form: Format) -> list[str] | None:
         SourceError: the file cannot be read.
         SchemaError: a name occurs twice.
     """
-    kind = kind_of(path)
-    with _readable(path):
+    kind = kind_of(path, form)
+    with _readable(path, form):
         if kind == "csv":
             with _text(path, form) as lines:
                 return _names(next(_reader(lines, path, form), []), path)
@@ -82,13 +88,15 @@ def header(path: Path, form: Format) -> list[str] | None:
             import pyarrow.parquet as pq
 
             return list(pq.read_schema(path).names)
+        if kind == "log":
+            return list(access_log.COLUMNS)
         return _sheet(path, form, rows=1).columns if kind == "excel" else None
 
 
 def count(path: Path, form: Format) -> int:
     """Rows of a file, broken ones included; raises as `batches`."""
-    kind = kind_of(path)
-    with _readable(path):
+    kind = kind_of(path, form)
+    with _readable(path, form):
         if kind == "parquet":
             import pyarrow.parquet as pq
 
@@ -106,8 +114,8 @@ def batches(path: Path, form: Format) -> Iterator[Batch]:
         SourceError: the file is damaged, cut off or not what its name says.
         TransientError: it went away.
     """
-    with _readable(path):
-        kind = kind_of(path)
+    with _readable(path, form):
+        kind = kind_of(path, form)
         if kind in ("parquet", "excel"):
             first = 1 if kind == "parquet" else 2
             for frame in _parquet(path) if kind == "parquet" else _excel(path, form):
@@ -115,7 +123,7 @@ def batches(path: Path, form: Format) -> Iterator[Batch]:
                 yield Batch(list(range(first, first + len(rows))), rows)
                 first += len(rows)
             return
-        found = _csv(path, form) if kind == "csv" else _json(path)
+        found = _csv(path, form) if kind == "csv" else _log(path) if kind == "log" else _json(path)
         while some := list(islice(found, BATCH)):
             batch = Batch()
             for line, row in some:
@@ -128,7 +136,7 @@ def batches(path: Path, form: Format) -> Iterator[Batch]:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path, form: Format) -> Iterator[None]:
     """What reading raises, as errors of the house."""
     import pyarrow as pa
 
@@ -139,7 +147,7 @@ def _readable(path: Path) -> Iterator[None]:
     except (OSError, EOFError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         said = " ".join(str(error).split())[:200]
         raise SourceError(
-            f"{path}: cannot be read as {kind_of(path)}: {said}. Deliver it again, or remove it."
+            f"{path}: cannot be read as {kind_of(path, form)}: {said}. Deliver it again, or remove it."
         ) from None
     except UnicodeError as error:
         raise SourceError(
@@ -249,6 +257,19 @@ def _json(path: Path) -> Rows:
                 yield number, "not valid JSON"
                 continue
             yield number, row if isinstance(row, dict) else "a JSON object was expected"
+
+
+def _log(path: Path) -> Rows:
+    with _bytes(path) as lines:
+        number = 0
+        while raw := lines.readline(MAX_LINE):
+            number += 1
+            if not raw.strip():
+                continue
+            row = access_log.parse(raw)
+            if isinstance(row, str) and not raw.endswith(b"\n"):
+                return  # its server is still writing it; it comes with the next delivery
+            yield number, row
 
 
 def _parquet(path: Path) -> Iterator[pl.DataFrame]:

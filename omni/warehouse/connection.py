@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import duckdb
-import polars as pl
 
 from omni.errors import SchemaError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 class Connection(Protocol):

@@ -1,5 +1,7 @@
 """The tenant's warehouse: one DuckDB file, one writing process, any number of threads in it.
 
+With `OMNI_WAREHOUSE_URL` it is schemas in PostgreSQL instead (`omni.warehouse.postgres`), under the same face.
+
 DuckDB locks the file for the process that opens it. That lock is the single-writer rule: it is exact,
 and a crash frees it at once. A second process waits for it, then gives up with the holder's number.
 Within the process, threads work on cursors of one shared connection, build what they like in tables of
@@ -13,7 +15,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,22 +25,13 @@ from omni.errors import ConfigError, StorageError, WarehouseLocked
 from omni.files import private_folder
 from omni.settings import settings
 from omni.tenancy import Tenant
+from omni.warehouse import postgres
+from omni.warehouse.catalog import columns, declared_columns
 from omni.warehouse.connection import Connection
 from omni.warehouse.contracts import contracts
-
-SCHEMAS = (
-    "raw",
-    "seeds",
-    "staging",
-    "core",
-    "marts",
-    "metrics",
-    "ops",
-    "ml",
-    "experiments",
-    "anomaly",
-    "rag",
-)
+from omni.warehouse.layers import SCHEMAS
+from omni.warehouse.postgres import PostgresShared
+from omni.warehouse.postgres_connection import PostgresConnection
 
 _OPS = """
 CREATE SEQUENCE IF NOT EXISTS ops.version START 1;
@@ -62,8 +55,19 @@ CREATE TABLE IF NOT EXISTS ops.tables (table_name VARCHAR PRIMARY KEY, version B
 CREATE TABLE IF NOT EXISTS ops.changes (table_name VARCHAR, version BIGINT, day DATE);
 CREATE TABLE IF NOT EXISTS ops.models (model VARCHAR PRIMARY KEY, fingerprint VARCHAR, inputs JSON,
     run_id VARCHAR, built_at TIMESTAMPTZ);
+ALTER TABLE ops.models ADD COLUMN IF NOT EXISTS kind VARCHAR;
+ALTER TABLE ops.models ADD COLUMN IF NOT EXISTS action VARCHAR;
+ALTER TABLE ops.models ADD COLUMN IF NOT EXISTS reason VARCHAR;
+ALTER TABLE ops.models ADD COLUMN IF NOT EXISTS rows BIGINT;
+ALTER TABLE ops.models ADD COLUMN IF NOT EXISTS seconds DOUBLE;
+CREATE TABLE IF NOT EXISTS ops.definitions (model VARCHAR PRIMARY KEY, definition VARCHAR);
+CREATE TABLE IF NOT EXISTS ops.windows (model VARCHAR, window_start DATE, run_id VARCHAR, rows BIGINT,
+    built_at TIMESTAMPTZ);
 CREATE TABLE IF NOT EXISTS ops.check_results (run_id VARCHAR, table_name VARCHAR, check_name VARCHAR,
     severity VARCHAR, rows BIGINT, failing BIGINT, passed BOOLEAN, checked_at TIMESTAMPTZ);
+ALTER TABLE ops.check_results ADD COLUMN IF NOT EXISTS detail VARCHAR;
+CREATE TABLE IF NOT EXISTS ops.check_samples (run_id VARCHAR, table_name VARCHAR, check_name VARCHAR,
+    samples JSON, taken_at TIMESTAMPTZ);
 CREATE TABLE IF NOT EXISTS ops.steps (step VARCHAR PRIMARY KEY, fingerprint VARCHAR, run_id VARCHAR,
     finished_at TIMESTAMPTZ, summary JSON);
 """
@@ -80,8 +84,34 @@ class _Shared:
     users: int = 0
     sparing: int = 0
 
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of the calling thread's own."""
+        return self.connection.cursor()
 
-_open: dict[Path, _Shared] = {}
+    @contextmanager
+    def one_thread(self) -> Iterator[None]:
+        """See `Warehouse.one_thread`."""
+        with _opening:
+            self.sparing += 1
+            if self.sparing == 1:
+                self.connection.cursor().execute("SET threads = 1")
+        try:
+            yield
+        finally:
+            with _opening:
+                self.sparing -= 1
+                if self.sparing == 0:
+                    self.connection.cursor().execute("RESET threads")
+
+    def still_held(self) -> None:
+        """DuckDB's lock is the open file: it cannot be lost."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+
+_open: dict[str, _Shared | PostgresShared] = {}
 _opening = threading.Lock()
 
 
@@ -91,11 +121,11 @@ class Warehouse:
 
     tenant: Tenant
     path: Path
-    _shared: _Shared = field(repr=False)
+    _shared: _Shared | PostgresShared = field(repr=False)
 
     def cursor(self) -> Connection:
         """A connection of the calling thread's own; close it or let it go out of scope."""
-        return self._shared.connection.cursor()
+        return self._shared.cursor()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -107,22 +137,12 @@ class Warehouse:
             except BaseException:
                 con.rollback()
                 raise
+            self._shared.still_held()
             con.commit()
 
-    @contextmanager
-    def one_thread(self) -> Iterator[None]:
+    def one_thread(self) -> AbstractContextManager[None]:
         """Let DuckDB work on one thread for a while: less than a million rows cost it half as much so."""
-        with _opening:
-            self._shared.sparing += 1
-            if self._shared.sparing == 1:
-                self._shared.connection.cursor().execute("SET threads = 1")
-        try:
-            yield
-        finally:
-            with _opening:
-                self._shared.sparing -= 1
-                if self._shared.sparing == 0:
-                    self._shared.connection.cursor().execute("RESET threads")
+        return self._shared.one_thread()
 
 
 @contextmanager
@@ -180,8 +200,7 @@ def _connect(path: Path, timeout: float) -> duckdb.DuckDBPyConnection:
             wait = min(wait * 2, 2.0)
 
 
-def _prepare(con: duckdb.DuckDBPyConnection) -> None:
-    con.execute("SET GLOBAL TimeZone = 'UTC'")
+def _prepare(con: Connection) -> None:
     wanted = _wanted()
     if _remembered(con) == (wanted, _found(con)):
         return
@@ -204,30 +223,26 @@ def _wanted() -> str:
     return hashlib.sha256("\n".join(asked).encode()).hexdigest()
 
 
-def _found(con: duckdb.DuckDBPyConnection) -> str:
-    """A digest of the declared tables as the file holds them."""
-    rows = con.execute(
-        "SELECT schema_name || '.' || table_name AS name, column_name, data_type FROM duckdb_columns() "
-        "WHERE NOT internal AND name IN (SELECT unnest($1::VARCHAR[])) ORDER BY ALL",
-        [sorted(contracts())],
-    ).fetchall()
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
+def _found(con: Connection) -> str:
+    """A digest of the declared tables as the warehouse holds them."""
+    return hashlib.sha256(repr(declared_columns(con, sorted(contracts()))).encode()).hexdigest()
 
 
-def _remembered(con: duckdb.DuckDBPyConnection) -> tuple[str, str] | None:
-    """Both digests when the file was last prepared: while they stay, there is nothing to do."""
+def _remembered(con: Connection) -> tuple[str, str] | None:
+    """Both digests when it was last prepared: while they stay, there is nothing to do."""
     try:
-        return con.execute("SELECT wanted, found FROM ops.layout").fetchone()
+        row = con.execute("SELECT wanted, found FROM ops.layout").fetchone()
     except duckdb.CatalogException:
         return None
+    return (str(row[0]), str(row[1])) if row else None
 
 
-def _add_new_columns(con: duckdb.DuckDBPyConnection, table: str, declared: dict[str, str]) -> None:
-    present = {row[0]: row[1] for row in con.execute(f"DESCRIBE {table}").fetchall()}
+def _add_new_columns(con: Connection, table: str, declared: dict[str, str]) -> None:
+    present = columns(con, table)
     for name, kind in declared.items():
         if name not in present:
             con.execute(f'ALTER TABLE {table} ADD COLUMN "{name}" {kind}')
-        elif present[name].replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ") != kind:
+        elif present[name] != kind:
             raise ConfigError(
                 f"{table}.{name} is stored as {present[name]}, but its contract now says {kind}. "
                 f"Migrate the column, or drop {table} and reload it with `omni run ingest_crm --full`."
@@ -248,17 +263,14 @@ def open_warehouse(tenant: Tenant, *, timeout: float | None = None) -> Iterator[
         ConfigError: a contract contradicts the stored table.
     """
     path = path_of(tenant).resolve()
+    address = settings().warehouse_url
+    key = f"{path} {address.get_secret_value() if address else ''}"
     with _opening:
-        shared = _open.get(path)
+        shared = _open.get(key)
         if shared is None:
-            connection = _connect(path, settings().lock_timeout if timeout is None else timeout)
-            try:
-                with storage_errors(path):
-                    _prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
-            shared = _open[path] = _Shared(connection)
+            shared = _open[key] = _opened(
+                tenant, path, settings().lock_timeout if timeout is None else timeout
+            )
         shared.users += 1
     try:
         yield Warehouse(tenant, path, shared)
@@ -266,5 +278,25 @@ def open_warehouse(tenant: Tenant, *, timeout: float | None = None) -> Iterator[
         with _opening:
             shared.users -= 1
             if shared.users == 0:
-                del _open[path]
-                shared.connection.close()
+                del _open[key]
+                shared.close()
+
+
+def _opened(tenant: Tenant, path: Path, timeout: float) -> _Shared | PostgresShared:
+    shared: _Shared | PostgresShared
+    if settings().warehouse_url is None:
+        shared = _Shared(_connect(path, timeout))
+    else:
+        shared = postgres.opened(tenant, timeout)
+    try:
+        with storage_errors(path), shared.cursor() as con:
+            if isinstance(con, PostgresConnection):
+                _prepare(con)
+                postgres.finish_layout(con, tenant)
+            else:
+                con.execute("SET GLOBAL TimeZone = 'UTC'")
+                _prepare(con)
+    except BaseException:
+        shared.close()
+        raise
+    return shared

@@ -103,7 +103,7 @@ def waiting(con: Connection, vendor: str | None = None) -> list[DeadLetter]:
     """Letters not yet replayed, oldest first."""
     rows = con.execute(
         "SELECT vendor, stream, table_name, record_key, column_name, reason, first_seen, parent_key "
-        "FROM ops.dead_letters WHERE replayed_at IS NULL AND ($1 IS NULL OR vendor = $1) "
+        "FROM ops.dead_letters WHERE replayed_at IS NULL AND vendor = coalesce(CAST($1 AS VARCHAR), vendor) "
         "ORDER BY first_seen, table_name, record_key",
         [vendor],
     ).fetchall()

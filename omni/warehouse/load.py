@@ -15,11 +15,13 @@ from typing import Any
 
 from omni.errors import SchemaError
 from omni.warehouse import versions_of_rows
-from omni.warehouse.checks import record_checks, refuse_failed, run_checks
+from omni.warehouse.catalog import is_temporary_view
+from omni.warehouse.check_runs import record_checks, refuse_failed, run_checks
 from omni.warehouse.connection import Connection
 from omni.warehouse.contracts import ROW_HASH, Column, Contract, contracts
 from omni.warehouse.database import Warehouse
 from omni.warehouse.dead_letters import keep_rejected, resolve
+from omni.warehouse.parquet import forget, parquet
 from omni.warehouse.staged import Staged
 from omni.warehouse.versions import record_change
 
@@ -113,7 +115,7 @@ def load(warehouse: Warehouse, staged: Staged) -> list[Loaded]:
         results = [_merge(con, staged, contract, warehouse.tenant.timezone) for contract in declared]
         _record(con, staged, results, declared)
         _audit(con, staged, declared)
-        for contract in declared:
+        for contract in reversed(declared):
             _drop_incoming(con, contract)
     return results
 
@@ -167,39 +169,33 @@ def _gone(table: str) -> str:
 
 def _drop_incoming(con: Connection, contract: Contract) -> None:
     con.execute(f"DROP TABLE IF EXISTS {_gone(contract.table)}")
-    kind = con.execute(
-        "SELECT 'VIEW' FROM duckdb_views() WHERE temporary AND view_name = $1",
-        [f"incoming_{contract.table.replace('.', '_')}"],
-    ).fetchone()
-    con.execute(f"DROP {'VIEW' if kind else 'TABLE'} {_incoming(contract.table)}")
+    kind = "VIEW" if is_temporary_view(con, _incoming(contract.table)) else "TABLE"
+    con.execute(f"DROP {kind} {_incoming(contract.table)}")
+    forget(con, contract.table)
 
 
 def _read(con: Connection, staged: Staged, contract: Contract) -> None:
     """Make the staged rows a relation: of each key the last version, with the hash of its values."""
-    names = [str(staged.folder / name).replace("'", "''") for name in staged.tables[contract.table]]
     incoming, key = _incoming(contract.table), ", ".join(f'"{column}"' for column in contract.key)
+    names = [str(staged.folder / name) for name in staged.tables[contract.table]]
     if not names:
         columns = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in _types(contract).items())
         con.execute(
             f"CREATE TEMP VIEW {incoming} AS SELECT {columns}, NULL::UBIGINT AS {ROW_HASH} WHERE false"
         )
         return
-    quoted = ", ".join(f"'{name}'" for name in names)
-    files = f"read_parquet([{quoted}], union_by_name = true)"
-    present = {row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {files}").fetchall()}
-    columns = ", ".join(
-        f'"{name}"::{kind} AS "{name}"' if name in present else f'NULL::{kind} AS "{name}"'
-        for name, kind in _types(contract).items()
-    )
-    row = con.execute(f"SELECT count(*), count(DISTINCT ({key})) FROM {files}").fetchone()
+    files = parquet(con, contract.table, names, _types(contract))
+    row = con.execute(f"SELECT count(*), count(DISTINCT ({key})) FROM {files.relation}").fetchone()
     assert row is not None
-    rows = f"{files}{_fresh(con, staged, contract, files)}"
-    kind, typed = "VIEW", f"SELECT {columns} FROM {rows}"
+    rows = f"{files.relation}{_fresh(con, staged, contract, files.relation)}"
+    kind, typed = "VIEW", f"SELECT {files.columns} FROM {rows}"
     if row[0] != row[1]:
-        last = f"row_number() OVER (PARTITION BY {key} ORDER BY _arrival DESC) = 1"
-        numbered = f"SELECT {columns}, row_number() OVER () AS _arrival FROM {rows}"
-        kind, typed = "TABLE", f"SELECT * EXCLUDE (_arrival) FROM ({numbered}) QUALIFY {last}"
-    con.execute(f"CREATE TEMP {kind} {incoming} AS SELECT *, {_row_hash(contract)} FROM ({typed})")
+        last = f"row_number() OVER (PARTITION BY {key} ORDER BY _arrival DESC)"
+        numbered = f"SELECT {files.columns}, {files.arrival} AS _arrival FROM {rows}"
+        listed = ", ".join(_quoted(contract.columns))
+        ranked = f"SELECT {listed}, {last} AS _place FROM ({numbered}) AS numbered"
+        kind, typed = "TABLE", f"SELECT {listed} FROM ({ranked}) AS ranked WHERE _place = 1"
+    con.execute(f"CREATE TEMP {kind} {incoming} AS SELECT *, {_row_hash(contract)} FROM ({typed}) AS typed")
 
 
 def _fresh(con: Connection, staged: Staged, contract: Contract, files: str) -> str:
@@ -392,7 +388,7 @@ def _record(con: Connection, staged: Staged, results: list[Loaded], declared: li
             "INSERT INTO ops.cursors (vendor, stream, cursor, run_id, updated_at, columns) "
             "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (vendor, stream) DO UPDATE SET "
             "cursor = excluded.cursor, run_id = excluded.run_id, updated_at = excluded.updated_at, "
-            "columns = coalesce(excluded.columns, columns)",
+            "columns = coalesce(excluded.columns, cursors.columns)",
             [
                 staged.vendor,
                 staged.stream,
@@ -422,6 +418,6 @@ def _record(con: Connection, staged: Staged, results: list[Loaded], declared: li
 
 def _audit(con: Connection, staged: Staged, declared: list[Contract]) -> None:
     """Run the contracts' checks on the tables as they will be; a failed error undoes the load."""
-    results = [r for contract in declared for r in run_checks(con, contract.table, contract.checks)]
+    results = [r for c in declared for r in run_checks(con, c.table, c.checks, grain=c.key)]
     record_checks(con, results, staged.run_id)
     refuse_failed(results, "the load was undone")

@@ -11,7 +11,12 @@
     SELECT …
 
 `data/models/core/orders.sql` is `core.orders`. Dependencies come from the SQL itself. `:timezone`,
-`:currency` and `:tenant` stand for the tenant's values.
+`:currency` and `:tenant` stand for the tenant's values. A seed is a model too: a table kept as a CSV file
+(`omni.warehouse.seeds`).
+
+Kinds: `view`; `full` (built whole); `incremental_by_time` (only the windows that changed);
+`incremental_by_key` (evaluated whole, and only the rows that differ are written); `snapshot` (every version
+of a row, by its grain: the SELECT's columns, then valid_from, valid_to and is_current); `seed`.
 """
 
 from __future__ import annotations
@@ -33,20 +38,31 @@ from omni import yamlfile
 from omni.errors import ConfigError
 from omni.tenancy import Tenant
 from omni.warehouse.checks import Check
+from omni.warehouse.contracts import contracts
+from omni.warehouse.seeds import read_seed
 from omni.yamlfile import Declaration
 
 PARAMETERS = ("timezone", "currency", "tenant")
+VALIDITY = {"valid_from": "TIMESTAMPTZ", "valid_to": "TIMESTAMPTZ", "is_current": "BOOLEAN"}
+"""Columns a snapshot has besides its SELECT's: when a version began and ended (null: it has not)."""
+
+Kind = Literal["view", "full", "incremental_by_time", "incremental_by_key", "snapshot", "seed"]
 
 
 class Header(Declaration):
     """What a model's comment declares."""
 
-    kind: Literal["view", "full", "incremental_by_time"]
+    kind: Kind
     owner: str
     description: str
     grain: list[str] = Field(min_length=1)
-    time_column: str | None = Field(None, description="a DATE in the tenant's zone")
-    lookback: int = Field(0, ge=0, description="days before a changed day that change with it")
+    time_column: str | None = Field(None, description="a DATE in the tenant's zone; a window's first day")
+    window: Literal["day", "week", "month"] = Field("day", description="what is rebuilt at a time")
+    lookback: int | list[int] = Field(
+        0, description="days before a changed day that change with it: 7, or just some as in [0, 1, 7]"
+    )
+    updated_column: str | None = Field(None, description="of a snapshot: when the source changed the row")
+    rebuild_on: list[str] = Field([], description="inputs without the model's days: any change rebuilds it")
     checks: list[Check] = []
 
     @model_validator(mode="after")
@@ -55,7 +71,19 @@ class Header(Declaration):
             raise ValueError("incremental_by_time needs a time_column")
         if self.kind == "view" and self.checks:
             raise ValueError("a view has no checks: put them on the table that reads it")
+        if self.kind != "incremental_by_time" and (self.window != "day" or self.lookback or self.rebuild_on):
+            raise ValueError("window, lookback and rebuild_on belong to incremental_by_time")
+        if self.kind != "snapshot" and self.updated_column:
+            raise ValueError("updated_column belongs to a snapshot")
+        if any(days < 0 for days in self.lookbacks):
+            raise ValueError("lookback counts days back: it is not negative")
         return self
+
+    @property
+    def lookbacks(self) -> tuple[int, ...]:
+        """How many days after a changed day a row may still depend on it, 0 among them."""
+        days = range(self.lookback + 1) if isinstance(self.lookback, int) else self.lookback
+        return tuple(sorted({0, *days})) if self.lookback != 0 else (0,)
 
 
 @dataclass(frozen=True)
@@ -83,6 +111,8 @@ class Model:
     @cached_property
     def parents(self) -> tuple[str, ...]:
         """Tables the SELECT reads, sorted; names of its own WITH clauses left out."""
+        if self.header.kind == "seed":
+            return ()
         own = {cte.alias for cte in self.query.find_all(exp.CTE)}
         found = set()
         for table in self.query.find_all(exp.Table):
@@ -100,6 +130,19 @@ class Model:
         Raises:
             ConfigError: the SQL uses a parameter that does not exist.
         """
+        if self.header.kind == "seed":
+            return self.sql
+        key = (tenant.timezone, tenant.currency, tenant.tenant)
+        if key not in self._bound:
+            self._bound[key] = self.bound_query(tenant).sql("duckdb", comments=False)
+        return self._bound[key]
+
+    def bound_query(self, tenant: Tenant) -> exp.Query:
+        """The parsed SELECT, a copy of the caller's own, with the tenant's values in it.
+
+        Raises:
+            ConfigError: as `bound`.
+        """
         values = {"timezone": tenant.timezone, "currency": tenant.currency, "tenant": tenant.tenant}
 
         def bind(node: exp.Expression) -> exp.Expression:
@@ -111,10 +154,19 @@ class Model:
                 )
             return exp.Literal.string(values[node.name])
 
-        key = tuple(values.values())
-        if key not in self._bound:
-            self._bound[key] = self.query.copy().transform(bind).sql("duckdb", comments=False)
-        return self._bound[key]
+        query = self.query.copy().transform(bind, copy=False)
+        assert isinstance(query, exp.Query)
+        return query
+
+    def stored(self, tenant: Tenant) -> str:
+        """A SELECT with the columns of the stored table: the model's own, and a snapshot's validity."""
+        if self.header.kind != "snapshot":
+            return self.bound(tenant)
+        validity = ", ".join(
+            f"CAST({'true' if name == 'is_current' else 'NULL'} AS {kind}) AS {name}"
+            for name, kind in VALIDITY.items()
+        )
+        return f"SELECT built.*, {validity} FROM ({self.bound(tenant)}) AS built"
 
     @cached_property
     def _bound(self) -> dict[tuple[str, ...], str]:
@@ -137,6 +189,8 @@ def parse_model(path: Path, folder: Path) -> Model:
     if not text.startswith("/*") or not closed:
         raise ConfigError(f"{path}: a model begins with /* a YAML header */")
     header = yamlfile.parse(head[2:], Header, str(path))
+    if header.kind == "seed":
+        raise ConfigError(f"{path}: a seed is a CSV file under data/seeds, not a SELECT")
     name = ".".join([*path.relative_to(folder).parent.parts, path.stem])
     model = Model(name, header, body.strip().rstrip(";"), str(path))
     _ = model.parents
@@ -144,8 +198,18 @@ def parse_model(path: Path, folder: Path) -> Model:
 
 
 def load_models(folder: Path) -> dict[str, Model]:
-    """All models under a folder, by name."""
-    return {model.name: model for model in (parse_model(p, folder) for p in sorted(folder.rglob("*.sql")))}
+    """All models under a folder, and the seeds in the folder `seeds` beside it, by name."""
+    models = [parse_model(path, folder) for path in sorted(folder.rglob("*.sql"))]
+    seeds = [_seed(path) for path in sorted((folder.parent / "seeds").glob("*.yml"))]
+    return {model.name: model for model in [*seeds, *models]}
+
+
+def _seed(path: Path) -> Model:
+    seed, sql = read_seed(path)
+    header = Header(
+        kind="seed", owner=seed.owner, description=seed.description, grain=seed.grain, checks=seed.checks
+    )
+    return Model(f"seeds.{path.stem}", header, sql, str(path.with_suffix(".csv")))
 
 
 @lru_cache(maxsize=4)
@@ -166,6 +230,9 @@ def in_order(models: Mapping[str, Model], known: Iterable[str]) -> list[Model]:
     """
     tables = set(known) | set(models)
     for model in models.values():
+        for name in model.header.rebuild_on:
+            if name not in model.parents:
+                raise ConfigError(f"{model.origin}: rebuild_on names {name}, which the SELECT does not read")
         for parent in model.parents:
             if parent not in tables:
                 close = difflib.get_close_matches(parent, tables, n=1)
@@ -196,13 +263,27 @@ def fingerprint(model: Model, models: Mapping[str, Model], tenant: Tenant) -> st
     """Changes when what decides a model's rows changes, its inputs' rows apart.
 
     That is its SELECT and those of the views it reads through, with the tenant's values in them, how it is
-    built and what is checked. Comments do not count.
+    built, what is checked, and the contracted types of the columns it reads. Comments do not count.
     """
     header = model.header
-    how = [header.kind, header.time_column, header.lookback, header.grain, header.checks]
+    how = [
+        header.kind, header.time_column, header.window, header.lookbacks, header.grain, header.checks,
+        header.updated_column, header.rebuild_on,
+    ]  # fmt: skip
     parts = [model.bound(tenant), *map(repr, how)]
     for parent in model.parents:
         view = models.get(parent)
         if view is not None and view.header.kind == "view":
             parts.append(fingerprint(view, models, tenant))
+        elif parent in contracts():
+            parts.append(repr(_types_used(model, contracts()[parent].column_types())))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _types_used(model: Model, types: Mapping[str, str]) -> dict[str, str]:
+    """The types of those columns the SELECT may name."""
+    stars = [star for star in model.query.find_all(exp.Star) if not isinstance(star.parent, exp.Count)]
+    if stars:
+        return dict(types)
+    named = {column.name for column in model.query.find_all(exp.Column)}
+    return {name: kind for name, kind in types.items() if name in named}

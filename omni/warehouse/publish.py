@@ -17,11 +17,14 @@ import duckdb
 from omni.errors import ConfigError
 from omni.files import replacing, write_atomic
 from omni.tenancy import Tenant
+from omni.warehouse.catalog import stored_tables, views_of
 from omni.warehouse.connection import Connection
 from omni.warehouse.database import Warehouse, configuration, storage_errors
+from omni.warehouse.layers import PUBLISHED
+from omni.warehouse.postgres_connection import PostgresConnection
+from omni.warehouse.postgres_publish import copy_tables
 
-SCHEMAS = ("core", "marts", "metrics", "ml", "experiments", "anomaly", "rag", "ops")
-"""What readers get. Raw and staging stay inside: they hold what the source sent, row by row."""
+SCHEMAS = PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -43,23 +46,37 @@ def publish(warehouse: Warehouse) -> Published:
     target = snapshot_path(warehouse.tenant)
     marker = target.with_suffix(".json")
     with warehouse.cursor() as con:
-        tables = con.execute(
-            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database() "
-            "AND NOT temporary AND NOT starts_with(table_name, '__') ORDER BY ALL"
-        ).fetchall()
-        tables = [(schema, table) for schema, table in tables if schema in SCHEMAS]
-        views = con.execute(
-            "SELECT sql FROM duckdb_views() WHERE schema_name = 'metrics' AND NOT internal"
-        ).fetchall()
+        tables = [(schema, table) for schema, table in stored_tables(con) if schema in SCHEMAS]
+        views = views_of(con, "metrics")
         state = json.dumps([_state(con), tables])
         if target.exists() and marker.exists() and marker.read_text(encoding="utf-8") == state:
             return Published(target, len(tables), rewritten=False)
         marker.unlink(missing_ok=True)
         with replacing(target) as fresh, storage_errors(target):
             fresh.unlink()
-            _copy(con, fresh, tables, [sql for (sql,) in views])
+            _copy(con, fresh, tables)
+            with duckdb.connect(fresh, config=configuration()) as copy:
+                _create_views(copy, views)
         write_atomic(marker, state)
     return Published(target, len(tables), rewritten=True)
+
+
+def _create_views(copy: duckdb.DuckDBPyConnection, views: dict[str, str]) -> None:
+    """Make the views; one that reads another that is not there yet (it was replaced) waits for its turn."""
+    waiting = views
+    while waiting:
+        left = {}
+        for name, select in waiting.items():
+            try:
+                copy.execute(f'CREATE VIEW metrics."{name}" AS {select}')
+            except duckdb.CatalogException:
+                if len(waiting) == 1:
+                    raise
+                left[name] = select
+        if len(left) == len(waiting):
+            waiting = dict([left.popitem()])  # none can be made: let the database say why
+        else:
+            waiting = left
 
 
 def _state(con: Connection) -> list[list[str]]:
@@ -70,7 +87,14 @@ def _state(con: Connection) -> list[list[str]]:
     return [[str(value) for value in row] for row in [*versions, *steps, *runs, *models]]
 
 
-def _copy(con: Connection, fresh: Path, tables: list[tuple[str, str]], views: list[str]) -> None:
+def _copy(con: Connection, fresh: Path, tables: list[tuple[str, str]]) -> None:
+    if isinstance(con, PostgresConnection):
+        with duckdb.connect(fresh, config=configuration()) as copy:
+            copy.execute("SET TimeZone = 'UTC'")
+            for schema in SCHEMAS:
+                copy.execute(f"CREATE SCHEMA {schema}")
+            copy_tables(con, copy, tables, fresh.parent)
+        return
     quoted = str(fresh).replace("'", "''")
     con.execute(f"ATTACH '{quoted}' AS published")
     try:
@@ -82,9 +106,6 @@ def _copy(con: Connection, fresh: Path, tables: list[tuple[str, str]], views: li
         con.commit()
     finally:
         con.execute("DETACH published")
-    with duckdb.connect(fresh, config=configuration()) as copy:
-        for sql in views:
-            copy.execute(sql)
 
 
 @contextmanager

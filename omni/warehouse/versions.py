@@ -17,6 +17,8 @@ from typing import Any
 from omni.warehouse.catalog import columns
 from omni.warehouse.connection import Connection
 
+MAX_CHANGES = 10_000
+
 
 @dataclass(frozen=True)
 class Changes:
@@ -82,11 +84,21 @@ def changes_since(con: Connection, seen: dict[str, int]) -> Changes:
 
 
 def forget_seen_changes(con: Connection) -> None:
-    """Drop the record of changes that every model reading the table has seen; new models build whole."""
+    """Drop the record of changes that every model reading the table has seen; new models build whole.
+
+    What a model that never runs again keeps alive does not grow without end: past `MAX_CHANGES` a table's
+    record becomes one change of unknown days, so that readers who have not seen it build whole.
+    """
     con.execute(
         "DELETE FROM ops.changes c WHERE version <= coalesce((SELECT min(CAST(json_extract(m.inputs, "
         "concat('$.\"', c.table_name, '\"')) AS BIGINT)) FROM ops.models m), version)"
     )
+    grown = con.execute(
+        f"SELECT table_name, max(version) FROM ops.changes GROUP BY 1 HAVING count(*) > {MAX_CHANGES}"
+    ).fetchall()
+    for table, version in grown:
+        con.execute("DELETE FROM ops.changes WHERE table_name = $1", [table])
+        con.execute("INSERT INTO ops.changes VALUES ($1, $2, NULL)", [table, version])
 
 
 def content_hash(con: Connection, relation: str) -> str:
@@ -104,18 +116,17 @@ def changed_days(con: Connection, old: str, new: str, day_column: str) -> list[d
     """Days whose rows differ between two relations of the same columns; None if a day is null."""
     listed = ", ".join(_quoted(columns(con, new)))
     old_days, new_days = (
-        f'(SELECT "{day_column}" AS day, count(*) AS n, sum(hash(row({listed}))::HUGEINT) AS h '
-        f"FROM {relation} GROUP BY 1)"
-        for relation in (old, new)
+        f'SELECT "{day_column}" AS "day", {sign}count(*) AS n, {sign}sum(hash(row({listed}))::HUGEINT) AS h '
+        f"FROM {relation} GROUP BY 1"
+        for relation, sign in ((old, "-"), (new, ""))
     )
     rows = con.execute(
-        f"SELECT coalesce(a.day, b.day), a.day IS NULL AND b.day IS NULL FROM {old_days} a "
-        f"FULL JOIN {new_days} b ON a.day IS NOT DISTINCT FROM b.day "
-        "WHERE a.n IS DISTINCT FROM b.n OR a.h IS DISTINCT FROM b.h"
+        f'SELECT "day" FROM ({old_days} UNION ALL {new_days}) AS counted '
+        'GROUP BY "day" HAVING sum(n) <> 0 OR sum(h) <> 0'
     ).fetchall()
-    if any(null_day for _, null_day in rows):
+    if any(day is None for (day,) in rows):
         return None
-    return sorted(day for day, _ in rows)
+    return sorted(day for (day,) in rows)
 
 
 def complete_through(con: Connection, timezone: str) -> date | None:
@@ -141,7 +152,9 @@ def step_is_fresh(con: Connection, step: str, fingerprint: str) -> dict[str, Any
 def finish_step(con: Connection, step: str, fingerprint: str, run_id: str, summary: dict[str, Any]) -> None:
     """Remember that a step ran on these inputs, inside the transaction that wrote its results."""
     con.execute(
-        "INSERT OR REPLACE INTO ops.steps VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO ops.steps VALUES ($1, $2, $3, $4, $5) ON CONFLICT (step) DO UPDATE SET "
+        "fingerprint = excluded.fingerprint, run_id = excluded.run_id, finished_at = excluded.finished_at, "
+        "summary = excluded.summary",
         [step, fingerprint, run_id, datetime.now(UTC), json.dumps(summary)],
     )
 

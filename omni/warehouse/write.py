@@ -6,7 +6,7 @@ import duckdb
 import polars as pl
 
 from omni.errors import SchemaError
-from omni.warehouse.checks import record_checks, refuse_failed, run_checks
+from omni.warehouse.check_runs import record_checks, refuse_failed, run_checks
 from omni.warehouse.connection import Connection
 from omni.warehouse.contracts import Contract
 from omni.warehouse.versions import changed_days, content_hash, record_change
@@ -48,7 +48,7 @@ def replace_table(con: Connection, contract: Contract, frame: pl.DataFrame, run_
     con.execute(f"CREATE OR REPLACE TEMP VIEW current_result AS SELECT {current} FROM {contract.table}")
     if content_hash(con, "current_result") == whole:
         return 0
-    results = run_checks(con, "temp.result", contract.checks, name=contract.table)
+    results = run_checks(con, "temp.result", contract.checks, name=contract.table, grain=contract.key)
     record_checks(con, results, run_id)
     refuse_failed(results, "the table keeps its old rows")
     time_column = contract.time_column

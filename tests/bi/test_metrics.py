@@ -58,7 +58,7 @@ def warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
     tenant = Tenant(tenant="acme", title="Acme", timezone="Europe/Berlin", currency="EUR", sources={})
     models = sql_models.cached_models(settings().data / "models")
     with duckdb.connect() as con:
-        for schema in ("raw", "staging", "core", "marts", "metrics"):
+        for schema in ("raw", "seeds", "staging", "core", "marts", "metrics"):
             con.execute(f"CREATE SCHEMA {schema}")
         raw = {t: c for t, c in contracts().items() if c.schema_name == "raw"}
         for contract in raw.values():

@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from omni.bi.metrics import Metric, in_order
-from omni.bi.rollups import Grain, compile_query, compile_rollup
+from omni.bi.daily import models_of
+from omni.bi.metrics import Metric
+from omni.bi.periods import Grain
+from omni.bi.queries import compile_query
 from omni.errors import ConfigError
 
 pytestmark = pytest.mark.slow
@@ -91,8 +93,9 @@ def load(con: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]]) -> pl.DataF
         "SELECT * EXCLUDE (cents), CAST(cents / 100 AS DECIMAL(18, 2)) AS amount FROM given"
     )
     con.unregister("given")
-    for declared in in_order(METRICS):
-        con.execute(f"CREATE OR REPLACE TABLE {declared.table} AS {compile_rollup(declared, METRICS)}")
+    for model in models_of(METRICS, {}).values():
+        what = "VIEW" if model.header.kind == "view" else "TABLE"
+        con.execute(f"CREATE OR REPLACE {what} {model.name} AS {model.sql}")
     return sales.filter(pl.col("sold_on").is_not_null()).with_columns(
         pl.col("channel").fill_null("(none)"), pl.col("country").fill_null("(none)")
     )

@@ -173,8 +173,9 @@ BREAKS: dict[str, tuple[str, Callable[[Facts], None]]] = {
     "a data check that failed last": (
         "data-checks-passed",
         statement(
-            "INSERT INTO ops.check_results SELECT 'r2', table_name, check_name, severity, rows, 1, false, "
-            "checked_at + INTERVAL 1 DAY FROM ops.check_results WHERE check_name = 'unique:contact_id'"
+            "INSERT INTO ops.check_results BY NAME SELECT 'r2' AS run_id, table_name, check_name, severity, "
+            "rows, 1 AS failing, false AS passed, checked_at + INTERVAL 1 DAY AS checked_at "
+            "FROM ops.check_results WHERE check_name = 'unique:contact_id'"
         ),
     ),
     "a key others can read": (
@@ -227,7 +228,8 @@ def test_a_check_that_never_ran_is_unknown(facts: Facts) -> None:
 
 def test_result_of_a_check_no_longer_declared_does_not_count(facts: Facts) -> None:
     facts.con.execute(
-        "INSERT INTO ops.check_results VALUES "
+        "INSERT INTO ops.check_results (run_id, table_name, check_name, severity, rows, failing, passed, "
+        "checked_at) VALUES "
         "('r0', 'core.contacts', 'unique:old', 'error', 3, 3, false, '2026-01-01')"
     )
     assert by_status(assess(facts), "fail") == set()

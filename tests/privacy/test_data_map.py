@@ -9,9 +9,9 @@ import sqlglot
 from sqlglot import exp
 
 from omni.privacy.datamap import DataMap, build_map
-from omni.privacy.lineage import Carried, carried_columns
 from omni.settings import PROJECT
 from omni.warehouse.contracts import Contract, load_contracts
+from omni.warehouse.lineage import Carried, carried_columns
 from omni.warehouse.models import Model, load_models, parse_model
 
 KNOWN: dict[str, dict[str, Carried]] = {

@@ -21,7 +21,7 @@ ORDERS, LINES = "raw.shopify__orders", "raw.shopify__order_lines"
 
 
 @pytest.fixture
-def warehouse(home, tenant):
+def warehouse(either_warehouse, tenant):
     with open_warehouse(tenant) as opened:
         yield opened
 

@@ -49,7 +49,7 @@ ACME = Tenant(tenant="acme", title="Acme", timezone="UTC", currency="EUR", sourc
 
 
 @pytest.fixture
-def warehouse(home, tmp_path, monkeypatch):
+def warehouse(either_warehouse, tmp_path, monkeypatch):
     folder = tmp_path / "data" / "contracts"
     folder.mkdir(parents=True)
     (folder / "deals.yml").write_text(DEALS)

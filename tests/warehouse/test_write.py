@@ -22,7 +22,7 @@ SCORES = pl.DataFrame(
 
 
 @pytest.fixture
-def warehouse(home, tenant):
+def warehouse(either_warehouse, tenant):
     with open_warehouse(tenant) as opened:
         yield opened
 

@@ -2,8 +2,9 @@
 kind: full
 owner: shop@demo.example
 description: >
-  One row per customer with at least one order that was not cancelled. Recency counts from the newest order in the
-  shop. Scores run from 1 to 5, 5 best, by percent rank, so that equal customers score equally.
+  One row per customer with at least one order that was not cancelled. revenue is after refunds, those that name no
+  order included. Recency counts from the newest order. Scores run from 1 to 5, 5 best, by percent rank, so that
+  equal customers score equally.
 grain: [customer_id]
 time_column: first_order_date
 checks:
@@ -20,17 +21,25 @@ WITH newest AS (
         count(DISTINCT order_date) AS order_days,
         min(order_date) AS first_order_date,
         max(order_date) AS last_order_date,
-        sum(revenue) AS revenue
+        coalesce(sum(revenue), 0) AS revenue
     FROM core.orders
     WHERE NOT is_cancelled AND customer_id IS NOT NULL
     GROUP BY customer_id
+), given_back AS (
+    SELECT customer_id, sum(amount_home) AS amount FROM core.refunds WHERE NOT is_linked GROUP BY customer_id
+), netted AS (
+    SELECT
+        b.customer_id, b.orders, b.order_days, b.first_order_date, b.last_order_date,
+        b.revenue - coalesce(g.amount, 0) AS revenue
+    FROM buyers AS b
+    LEFT JOIN given_back AS g ON g.customer_id = b.customer_id
 ), ranked AS (
     SELECT
         b.*,
         CAST(least(5, 1 + floor(5 * percent_rank() OVER (ORDER BY last_order_date))) AS INTEGER) AS recency_score,
         CAST(least(5, 1 + floor(5 * percent_rank() OVER (ORDER BY orders))) AS INTEGER) AS frequency_score,
         CAST(least(5, 1 + floor(5 * percent_rank() OVER (ORDER BY revenue))) AS INTEGER) AS monetary_score
-    FROM buyers AS b
+    FROM netted AS b
 )
 SELECT
     r.customer_id, c.email_hash, c.country, c.province,

@@ -1,7 +1,9 @@
 /*
 kind: full
 owner: shop@demo.example
-description: Sales by product and month. Cancelled orders and foreign currencies are left out, refunds are not deducted.
+description: >
+  Sales by product and month, in the company's currency at the rate of the day. Cancelled orders and those in a
+  currency without a rate are left out, refunds are not deducted.
 grain: [product_id, sale_month]
 time_column: sale_month
 checks:
@@ -17,8 +19,8 @@ SELECT
     count(DISTINCT order_id) AS orders,
     count(DISTINCT customer_id) AS customers,
     CAST(sum(quantity) AS BIGINT) AS items,
-    CAST(sum(discount_amount) AS DECIMAL(18, 2)) AS discount_amount,
-    CAST(sum(item_amount) AS DECIMAL(18, 2)) AS item_amount
+    CAST(sum(CAST(discount_amount * home_rate AS DECIMAL(18, 2))) AS DECIMAL(18, 2)) AS discount_amount,
+    CAST(sum(item_amount_home) AS DECIMAL(18, 2)) AS item_amount
 FROM core.order_items
-WHERE NOT is_cancelled AND is_home_currency
+WHERE NOT is_cancelled AND home_rate IS NOT NULL
 GROUP BY coalesce(product_id, '(none)'), CAST(date_trunc('month', order_date) AS DATE)

@@ -1,12 +1,13 @@
-"""Following columns through a SELECT: which output columns hold something of which input columns.
+"""Following columns through a SELECT: what each output column is made of, and which columns are read at all.
 
 The tracing errs on the side of reporting: what cannot be resolved counts as holding everything that was
-within reach. Conditions (WHERE, JOIN … ON) decide which rows there are, not what they hold, and are left out.
+within reach. Conditions (WHERE, JOIN … ON) decide which rows there are, not what they hold: they are left out
+of what a column is made of, and among what is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,7 +38,7 @@ _BEYOND_TRACING = (exp.Columns, exp.Pivot)
 
 @dataclass
 class _Trace:
-    """One statement being traced: the columns known to hold personal data, by table."""
+    """One statement being traced: the columns to look out for, by table."""
 
     known: Mapping[str, Mapping[str, Carried]]
     done: dict[int, dict[str, Carried]] = field(default_factory=dict)
@@ -58,20 +59,150 @@ def carried_columns(
     Returns:
         By output column, in the SELECT's order; columns that hold nothing of it are left out.
     """
+    full, scope = _resolve(query, schema)
+    return _carried(full, scope, known)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a SELECT makes of the tables it reads.
+
+    Attributes:
+        made_of: by output column, in order, the columns of the tables read that it holds something of.
+        read: by table, every column that is named, conditions and `*` included.
+        missing: named columns that no table within reach has: the column, and the tables it could be of.
+        followed: whether the SQL could be followed; if not, every column counts as made of everything.
+    """
+
+    made_of: Mapping[str, Carried]
+    read: Mapping[str, frozenset[str]]
+    missing: tuple[tuple[str, tuple[str, ...]], ...]
+    followed: bool
+
+    @property
+    def columns(self) -> list[str]:
+        """The output columns, in order."""
+        return list(self.made_of)
+
+
+def read_columns(query: exp.Query, schema: Mapping[str, Mapping[str, str]]) -> Reading:
+    """Follow every column of the tables a SELECT reads.
+
+    Args:
+        query: the parsed SELECT; not changed.
+        schema: by table (`schema.table`), every column and its type.
+    """
+    full, scope = _resolve(query, schema)
+    known: dict[str, dict[str, Carried]] = {
+        table: {column: {(table, column): "copied"} for column in columns}
+        for table, columns in schema.items()
+    }
+    if scope is None or next(full.find_all(*_BEYOND_TRACING), None):
+        everything = {table: frozenset(columns) for table, columns in schema.items()}
+        return Reading(_carried(full, scope, known), everything, tuple(_missing_keys(query, schema)), False)
+    read: dict[str, set[str]] = {table: set() for table in schema}
+    missing: dict[tuple[str, tuple[str, ...]], None] = {}
+    for inner in scope.traverse():
+        for column in inner.columns:
+            _note_read(column, inner, schema, read, missing)
+    made_of = _outputs(scope, _Trace(known))
+    return Reading(made_of, {t: frozenset(names) for t, names in read.items()}, tuple(missing), True)
+
+
+def _note_read(
+    column: exp.Column,
+    scope: Scope,
+    schema: Mapping[str, Mapping[str, str]],
+    read: dict[str, set[str]],
+    missing: dict[tuple[str, tuple[str, ...]], None],
+) -> None:
+    """Note one column reference as read, or as missing from wherever it could be of."""
+    around = list(_around(scope))
+    named = [s.sources[column.table] for s in around if column.table and column.table in s.sources][:1]
+    within = named or [source for s in around for source in s.sources.values()]
+    for source in within:
+        if isinstance(source, exp.Table):
+            table = f"{source.db}.{source.name}"
+            if table not in schema:
+                return  # an unknown table is another complaint
+            if column.name in schema[table]:
+                read[table].add(column.name)
+                return
+        elif not isinstance(source.expression, exp.Query):
+            return  # UNNEST and the like give columns of any name
+        elif column.name in source.expression.named_selects or "*" in source.expression.named_selects:
+            return
+    if not column.table and _names_output(column, scope):
+        return
+    tables = {table for source in within for table in _stored(source)}
+    missing[column.name, tuple(sorted(tables))] = None
+
+
+def _names_output(column: exp.Column, scope: Scope) -> bool:
+    """Whether a name may be that of an output column, as in ORDER BY: not in the expression that makes it."""
+    if not isinstance(scope.expression, exp.Query):
+        return False
+    own = [p for p in scope.expression.selects if p.alias_or_name == column.name]
+    return bool(own) and not any(column is inner for p in own for inner in p.find_all(exp.Column))
+
+
+def _around(scope: Scope) -> Iterator[Scope]:
+    """A scope and those it lies in."""
+    found: Scope | None = scope
+    while found is not None:
+        yield found
+        found = found.parent
+
+
+def _stored(source: exp.Table | Scope) -> Iterator[str]:
+    """The stored tables a source reads, through whatever lies between."""
+    expression = source if isinstance(source, exp.Table) else source.expression
+    if isinstance(source, Scope):
+        for inner in source.sources.values():
+            yield from _stored(inner)
+    for table in expression.find_all(exp.Table):
+        if table.db:
+            yield f"{table.db}.{table.name}"
+
+
+def _missing_keys(
+    query: exp.Query, schema: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Columns of JOIN … USING that the joined table lacks, a usual reason why SQL cannot be followed."""
+    for join in query.find_all(exp.Join):
+        table = join.this
+        name = f"{table.db}.{table.name}" if isinstance(table, exp.Table) else ""
+        for key in join.args.get("using") or []:
+            if name in schema and key.name not in schema[name]:
+                yield key.name, (name,)
+
+
+def _resolve(query: exp.Query, schema: Mapping[str, Mapping[str, str]]) -> tuple[exp.Expr, Scope | None]:
+    """The SELECT with every column's table and every `*` spelt out; no scope if that fails."""
     nested: dict[str, Any] = {}
     for table, columns in schema.items():
         owner, _, name = table.partition(".")
         nested.setdefault(owner, {})[name] = columns
     try:
         full: exp.Expr = qualify(
-            query.copy(), schema=nested, dialect="duckdb", validate_qualify_columns=False
+            query.copy(),
+            schema=nested,
+            dialect="duckdb",
+            validate_qualify_columns=False,
+            allow_partial_qualification=True,
         )
-        scope = build_scope(full)
+        return full, build_scope(full)
     except SqlglotError:
-        full, scope = query, None
+        return query, None
+
+
+def _carried(
+    full: exp.Expr, scope: Scope | None, known: Mapping[str, Mapping[str, Carried]]
+) -> dict[str, Carried]:
     if scope is None or next(full.find_all(*_BEYOND_TRACING), None):
-        everything = _everything(query, known)
-        names = [*query.named_selects, *sorted({column for _, column in everything})]
+        everything = _everything(full, known)
+        listed = full.named_selects if isinstance(full, exp.Query) else []
+        names = [*listed, *sorted({column for _, column in everything})]
         return {name: dict(everything) for name in names if name not in ("", "*")} if everything else {}
     return {name: origins for name, origins in _outputs(scope, _Trace(known)).items() if origins}
 

@@ -1,0 +1,370 @@
+"""Exports: published rows as a file that people open: CSV, Parquet or Excel.
+
+    # data/exports/daily_sales.yml
+    name: daily_sales
+    title: Daily sales
+    owner: shop@demo.example
+    tenants: [demo]
+    table: marts.daily_sales
+    columns: [order_date, channel, country, orders, revenue]
+    where: order_date >= DATE '2026-01-01'
+    order_by: [order_date, channel, country]
+    format: xlsx
+    deliver: {to: [analysts@demo.example]}
+
+Columns that hold personal data leave the house only with a reason (`personal`), hashed ones never. A file is
+whole or absent.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import duckdb
+import sqlglot
+from pydantic import Field, model_validator
+from sqlglot import exp
+
+from omni import yamlfile
+from omni.errors import ConfigError
+from omni.files import replacing
+from omni.settings import settings
+from omni.yamlfile import Declaration
+
+Format = Literal["csv", "parquet", "xlsx"]
+Columns = Mapping[str, Collection[str]]
+
+BATCH = 20_000
+"""Rows in memory at a time."""
+EXCEL_ROWS = 1_048_575
+"""Rows a sheet holds below its header."""
+EXCEL_TEXT = 32_767
+"""Characters a cell holds."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
+"""First characters that make a spreadsheet run a text (OWASP, CSV injection)."""
+
+
+class Delivery(Declaration):
+    """To whom the file goes, through the outbox."""
+
+    to: list[str] = Field(min_length=1, description="addresses")
+    subject: str | None = Field(None, description="the export's title by default")
+    note: str = Field("", description="text above the facts about the file")
+
+    @model_validator(mode="after")
+    def _addresses(self) -> Self:
+        for address in self.to:
+            name, at, host = address.partition("@")
+            if not (name and at and "." in host) or any(c.isspace() or c in '<>",;' for c in address):
+                raise ValueError(f"to: {address!r} is not an e-mail address")
+        return self
+
+
+class Export(Declaration):
+    """One export of a published table."""
+
+    name: str = Field(pattern=r"^[a-z]\w*$", max_length=100)
+    title: str
+    owner: str
+    tenants: list[str] = Field([], description="whom it is for; all tenants when empty")
+    table: str = Field(pattern=r"^[a-z]\w*\.[a-z]\w*$", description="schema.name among the published tables")
+    columns: list[str] = Field(min_length=1, description="what is exported; nothing else is")
+    where: str | None = Field(None, description="SQL condition on the table's columns")
+    order_by: list[str] = Field([], description="columns, ascending")
+    format: Format = "csv"
+    personal: dict[str, str] = Field(
+        {}, description="readable personal columns to export, each with the reason"
+    )
+    deliver: Delivery | None = None
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if repeated := sorted({name for name in self.columns if self.columns.count(name) > 1}):
+            raise ValueError(f"columns: {', '.join(repeated)} stands there twice")
+        if unused := sorted(set(self.personal) - set(self.columns)):
+            raise ValueError(f"personal: {', '.join(unused)} is no column of this export")
+        _ = self.condition
+        return self
+
+    @property
+    def condition(self) -> exp.Expr | None:
+        """The parsed condition."""
+        if self.where is None:
+            return None
+        try:
+            found = sqlglot.parse_one(self.where, read="duckdb", into=exp.Condition)
+        except sqlglot.errors.SqlglotError as error:
+            raise ValueError(f"where: not a SQL condition: {str(error).splitlines()[0]}") from None
+        if found.find(exp.Query, exp.AggFunc, exp.Window, exp.Placeholder, exp.Parameter):
+            raise ValueError("where: only conditions on the table's own columns")
+        return found
+
+    @property
+    def named(self) -> set[str]:
+        """Every column it names."""
+        inside = self.condition.find_all(exp.Column) if self.condition else ()
+        return {*self.columns, *self.order_by, *(column.name for column in inside)}
+
+    def is_for(self, tenant: str) -> bool:
+        """Whether it is one of a tenant's."""
+        return not self.tenants or tenant in self.tenants
+
+    def sql(self) -> str:
+        """The SELECT of its rows, in a fixed order."""
+        where = f" WHERE {self.condition.sql('duckdb', comments=False)}" if self.condition else ""
+        order = [*self.order_by, *(c for c in self.columns if c not in self.order_by)]
+        listed = ", ".join(_quoted(name) for name in self.columns)
+        ordered = ", ".join(f"{_quoted(name)} NULLS LAST" for name in order)
+        return f"SELECT {listed} FROM {self.table}{where} ORDER BY {ordered}"
+
+
+def load_exports(folder: Path | None = None) -> dict[str, Export]:
+    """All declared exports by name.
+
+    Raises:
+        ConfigError: a file is wrong, or its name differs from the export's.
+    """
+    return yamlfile.load_folder(folder or settings().data / "exports", Export)
+
+
+@lru_cache(maxsize=4)
+def _cached(folder: Path) -> dict[str, Export]:
+    return load_exports(folder)
+
+
+def exports_of(tenant: str) -> list[Export]:
+    """A tenant's exports, by name."""
+    return [one for one in _cached(settings().data / "exports").values() if one.is_for(tenant)]
+
+
+def export_named(name: str, tenant: str) -> Export:
+    """A declared export of a tenant's.
+
+    Raises:
+        ConfigError: there is none of that name, or it is not for this tenant.
+    """
+    folder = settings().data / "exports"
+    known = _cached(folder)
+    if name not in known:
+        raise ConfigError(
+            f"There is no export {name!r}. Known: {', '.join(known) or 'none'}. One is a file "
+            f"{folder}/<name>.yml."
+        )
+    if not known[name].is_for(tenant):
+        raise ConfigError(f"export {name} is for {', '.join(known[name].tenants)}, not {tenant}")
+    return known[name]
+
+
+def validate(
+    exports: Mapping[str, Export], columns: Columns, tenants: Collection[str], published: Collection[str]
+) -> None:
+    """Check exports against the tables and tenants there are.
+
+    Args:
+        exports: by name.
+        columns: by table.
+        tenants: their names.
+        published: schemas that readers get.
+
+    Raises:
+        ConfigError: a table, column or tenant does not exist, or readers do not get the table.
+    """
+    for one in exports.values():
+        who = f"export {one.name}"
+        if one.table.partition(".")[0] not in published:
+            raise ConfigError(f"{who}: {one.table} is not published; tables in {', '.join(published)} are")
+        if one.table not in columns:
+            raise ConfigError(f"{who}: no contract and no model declares {one.table}")
+        if missing := sorted(one.named - set(columns[one.table])):
+            raise ConfigError(
+                f"{who}: {one.table} has no column {', '.join(missing)}; "
+                f"it has {', '.join(columns[one.table])}"
+            )
+        if unknown := sorted(set(one.tenants) - set(tenants)):
+            raise ConfigError(f"{who}: unknown tenant {', '.join(unknown)}")
+
+
+def refuse_personal(export: Export, hidden: Columns, readable: Columns) -> None:
+    """Refuse columns that must not leave the house.
+
+    Args:
+        export: which.
+        hidden: by table, columns that hold personal data hashed or encrypted.
+        readable: those that hold personal data in the clear.
+
+    Raises:
+        ConfigError: a column holds personal data and is not allowed by a reason, or is hashed or encrypted.
+    """
+    who, asked = f"export {export.name}", set(export.columns)
+    if found := sorted(set(hidden.get(export.table, ())) & asked):
+        raise ConfigError(
+            f"{who}: {export.table}.{found[0]} holds personal data that is kept hashed or encrypted; it "
+            "stays in the house. Leave it out."
+        )
+    if found := sorted((set(readable.get(export.table, ())) & asked) - set(export.personal)):
+        raise ConfigError(
+            f"{who}: {export.table}.{found[0]} holds personal data; if it may leave, say why: "
+            f"personal: {{{found[0]}: …}}."
+        )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written file."""
+
+    path: Path
+    rows: int
+    bytes: int
+
+
+def write_export(con: duckdb.DuckDBPyConnection, export: Export, path: Path, format_: Format) -> Exported:
+    """Write an export's rows to a file, which then is whole.
+
+    Args:
+        con: a published snapshot.
+        export: what.
+        path: where; its folder is made.
+        format_: how.
+
+    Raises:
+        ConfigError: the table is not there yet, or does not fit the format.
+        StorageError: the file cannot be written.
+    """
+    try:
+        con.execute(export.sql())
+    except duckdb.Error as error:
+        raise ConfigError(
+            f"export {export.name}: {str(error).splitlines()[0]}. Has {export.table} been built and "
+            "published?"
+        ) from None
+    write = {"csv": _csv, "parquet": _parquet, "xlsx": _excel}[format_]
+    with replacing(path) as fresh:
+        rows = write(con, export, fresh)
+    return Exported(path, rows, path.stat().st_size)
+
+
+def _batches(con: duckdb.DuckDBPyConnection) -> Iterator[list[tuple[Any, ...]]]:
+    while rows := con.fetchmany(BATCH):
+        yield rows
+
+
+def _csv(con: duckdb.DuckDBPyConnection, export: Export, path: Path) -> int:
+    """RFC 4180, UTF-8; texts that a spreadsheet would run begin with an apostrophe."""
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\r\n")
+        writer.writerow([formula_safe(name) for name in export.columns])
+        for rows in _batches(con):
+            writer.writerows([[formula_safe(_plain(value)) for value in row] for row in rows])
+            count += len(rows)
+    return count
+
+
+def formula_safe(value: object) -> object:
+    """A text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    if isinstance(value, str) and value.lstrip(" ").startswith(FORMULA):
+        return f"'{value}"
+    return value
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds" if value.microsecond == 0 else "auto")
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _parquet(con: duckdb.DuckDBPyConnection, _: Export, path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    reader: Any = con.fetch_record_batch(BATCH)
+    count = 0
+    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+            count += batch.num_rows
+    return count
+
+
+def _excel(con: duckdb.DuckDBPyConnection, export: Export, path: Path) -> int:
+    """One sheet with typed cells; texts stay texts, whatever they begin with."""
+    import xlsxwriter
+
+    options = {
+        "constant_memory": True,
+        "strings_to_formulas": False,
+        "strings_to_urls": False,
+        "strings_to_numbers": False,
+        "nan_inf_to_errors": True,
+    }
+    count = 0
+    with xlsxwriter.Workbook(str(path), options) as book:
+        book.set_properties({"title": export.title})
+        sheet = book.add_worksheet(export.name[:31])
+        bold = book.add_format({"bold": True, "bottom": 1})
+        styles = {kind: book.add_format({"num_format": shape}) for kind, shape in _SHAPES.items()}
+        sheet.freeze_panes(1, 0)
+        for at, name in enumerate(export.columns):
+            sheet.write_string(0, at, name, bold)
+            sheet.set_column(at, at, max(10, min(40, len(name) + 4)))
+        for rows in _batches(con):
+            if count + len(rows) > EXCEL_ROWS:
+                raise ConfigError(
+                    f"export {export.name}: more than {EXCEL_ROWS:,} rows do not fit a sheet; use csv or "
+                    "parquet, or narrow it by where"
+                )
+            for row in rows:
+                count += 1
+                for at, value in enumerate(row):
+                    _cell(sheet, count, at, value, styles, export)
+    return count
+
+
+_SHAPES = {datetime: "yyyy-mm-dd hh:mm:ss", date: "yyyy-mm-dd", Decimal: "#,##0.00", int: "#,##0"}
+
+
+def _cell(sheet: Any, row: int, at: int, value: Any, styles: Mapping[Any, Any], export: Export) -> None:
+    match value:
+        case None:
+            return
+        case bool():
+            sheet.write_boolean(row, at, value)
+        case datetime():
+            sheet.write_datetime(row, at, value.replace(tzinfo=None), styles[datetime])
+        case date():
+            sheet.write_datetime(row, at, datetime.combine(value, time()), styles[date])
+        case Decimal():
+            sheet.write_number(row, at, value, styles[Decimal])
+        case int() if abs(value) < 10**15:
+            sheet.write_number(row, at, value, styles[int])
+        case float():
+            sheet.write_number(row, at, value)
+        case _:
+            text = str(value)
+            if len(text) > EXCEL_TEXT:
+                raise ConfigError(
+                    f"export {export.name}: {export.columns[at]} holds a text of {len(text):,} characters; a "
+                    f"cell takes {EXCEL_TEXT:,}. Use csv or parquet."
+                )
+            sheet.write_string(row, at, text)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def file_name(export: Export, day: date, format_: Format | None = None) -> str:
+    """How a file of a day is called."""
+    return f"{export.name}-{day.isoformat()}.{format_ or export.format}"
+
+
+def facts(exported: Sequence[tuple[str, object]]) -> str:
+    """Lines about a file, as a message says them."""
+    width = max((len(name) for name, _ in exported), default=0)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in exported)

@@ -1,0 +1,1 @@
+"""Messages that leave the house: kept in an outbox, sent by a transport."""

@@ -1,0 +1,157 @@
+"""Exports: files that hold the rows, are safe to open, and are whole or absent."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import fastexcel
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from omni.bi.exports import EXCEL_ROWS, Export, formula_safe, load_exports, refuse_personal, write_export
+from omni.errors import ConfigError
+
+COLUMNS = ["id", "said", "amount", "day", "at", "good", "share"]
+
+
+def export(**changed: Any) -> Export:
+    given_values = {"name": "notes", "title": "Notes", "owner": "a@b.example", "table": "core.notes"}
+    return Export(**given_values | {"columns": COLUMNS, "order_by": ["id"]} | changed)
+
+
+@pytest.fixture
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as opened:
+        opened.execute("SET TimeZone = 'UTC'")
+        opened.execute("CREATE SCHEMA core")
+        opened.execute(
+            "CREATE TABLE core.notes (id BIGINT, said VARCHAR, amount DECIMAL(18, 2), day DATE, "
+            '"at" TIMESTAMPTZ, good BOOLEAN, share DOUBLE)'
+        )
+        opened.execute(
+            "INSERT INTO core.notes VALUES "
+            "(1, '=1+1', -3.50, '2026-05-01', '2026-05-01 10:00:00+02', true, 0.25), "
+            "(2, 'a \"quoted\", text\nof two lines', 1234567.89, NULL, NULL, false, NULL), "
+            "(3, '-', 0, '1899-12-31', '2026-05-01 10:00:00.25+00', NULL, 1e300)"
+        )
+        yield opened
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_csv_is_typed_text_that_no_spreadsheet_runs(con: Any, tmp_path: Path) -> None:
+    written = write_export(con, export(), tmp_path / "out" / "notes.csv", "csv")
+    assert written.rows == 3
+    assert read_csv(written.path) == [
+        COLUMNS,
+        ["1", "'=1+1", "-3.50", "2026-05-01", "2026-05-01T08:00:00+00:00", "true", "0.25"],
+        ["2", 'a "quoted", text\nof two lines', "1234567.89", "", "", "false", ""],
+        ["3", "'-", "0.00", "1899-12-31", "2026-05-01T10:00:00.250000+00:00", "", "1e+300"],
+    ]
+
+
+def test_parquet_keeps_types(con: Any, tmp_path: Path) -> None:
+    written = write_export(con, export(), tmp_path / "notes.parquet", "parquet")
+    frame = pl.read_parquet(written.path)
+    assert frame.schema["amount"] == pl.Decimal(18, 2)
+    assert frame.row(0) == (
+        1, "=1+1", Decimal("-3.50"), date(2026, 5, 1), datetime(2026, 5, 1, 8, tzinfo=UTC), True, 0.25
+    )  # fmt: skip
+    empty = write_export(con, export(where="id > 9"), tmp_path / "none.parquet", "parquet")
+    assert (empty.rows, pl.read_parquet(empty.path).columns) == (0, COLUMNS)
+
+
+def test_excel_cells_are_typed_and_texts_stay_texts(con: Any, tmp_path: Path) -> None:
+    con.execute("UPDATE core.notes SET day = '2026-05-03' WHERE id = 3")
+    written = write_export(con, export(), tmp_path / "notes.xlsx", "xlsx")
+    frame = fastexcel.read_excel(written.path).load_sheet("notes").to_polars()
+    assert frame["said"].to_list() == ["=1+1", 'a "quoted", text\nof two lines', "-"]
+    assert frame["amount"].to_list() == [-3.5, 1234567.89, 0.0]
+    assert frame["good"].to_list() == [True, False, None]
+    assert str(frame["day"].to_list()[0]).startswith("2026-05-01")
+    assert str(frame["at"].to_list()[0]).startswith("2026-05-01 08:00:00")
+
+
+def test_what_a_sheet_cannot_hold_is_refused_and_leaves_no_file(con: Any, tmp_path: Path) -> None:
+    con.execute("UPDATE core.notes SET said = repeat('x', 40000) WHERE id = 2")
+    with pytest.raises(ConfigError, match="said holds a text of 40,000 characters"):
+        write_export(con, export(), tmp_path / "notes.xlsx", "xlsx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_more_rows_than_a_sheet_holds_are_refused(con: Any, tmp_path: Path) -> None:
+    con.execute(f"CREATE TABLE core.long AS SELECT range AS id FROM range({EXCEL_ROWS + 1})")
+    long = export(table="core.long", columns=["id"])
+    with pytest.raises(ConfigError, match="more than 1,048,575 rows"):
+        write_export(con, long, tmp_path / "long.xlsx", "xlsx")
+    assert write_export(con, long, tmp_path / "long.csv", "csv").rows == EXCEL_ROWS + 1
+
+
+def test_a_failure_leaves_the_old_file(con: Any, tmp_path: Path) -> None:
+    path = tmp_path / "notes.csv"
+    write_export(con, export(), path, "csv")
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match=r"Has core\.notes been built and published"):
+        write_export(con, export(columns=["id", "nowhere"]), path, "csv")
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.csv"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"where": "id >"}, "not a SQL condition"),
+        ({"where": "id IN (SELECT 1)"}, "only conditions on the table's own columns"),
+        ({"columns": ["id", "id"]}, "stands there twice"),
+        ({"personal": {"mail": "asked for"}}, "mail is no column"),
+        ({"deliver": {"to": ["ann"]}}, "not an e-mail address"),
+        ({"deliver": {"to": ["ann@acme.example, bob@acme.example"]}}, "not an e-mail address"),
+        ({"format": "pdf"}, "csv"),
+    ],
+)
+def test_wrong_declarations_are_refused(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        export(**changed)
+
+
+def test_personal_columns_stay_unless_there_is_a_reason() -> None:
+    hidden, readable = {"core.notes": {"said"}}, {"core.notes": {"amount"}}
+    with pytest.raises(ConfigError, match=r"core\.notes\.said holds personal data that is kept hashed"):
+        refuse_personal(export(), hidden, readable)
+    with pytest.raises(ConfigError, match="if it may leave, say why"):
+        refuse_personal(export(columns=["amount"]), hidden, readable)
+    refuse_personal(export(columns=["amount"], personal={"amount": "the tax office asks"}), hidden, readable)
+
+
+def test_the_projects_exports_load() -> None:
+    assert load_exports()["daily_sales"].deliver is not None
+
+
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\t\n\r"), max_size=12)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(values=st.lists(texts, min_size=1, max_size=8))
+def test_any_text_comes_back_and_never_begins_a_formula(values: list[str], tmp_path: Path) -> None:
+    with duckdb.connect() as opened:
+        opened.execute("CREATE SCHEMA core")
+        opened.execute("CREATE TABLE core.notes (id BIGINT, said VARCHAR)")
+        opened.executemany("INSERT INTO core.notes VALUES (?, ?)", list(enumerate(values)))
+        written = write_export(opened, export(columns=["id", "said"]), tmp_path / "any.csv", "csv")
+    found = [row[1] for row in read_csv(written.path)[1:]]
+    pairs = zip(found, values, strict=True)
+    assert [text.removeprefix("'") if formula_safe(v) != v else text for text, v in pairs] == values
+    assert not [text for text in found if text.lstrip(" ")[:1] in tuple("=+-@\t\r\n|%") and text.strip(" ")]
