@@ -45,10 +45,11 @@ check: $(STAMP)  ## lint, types, import contract, dead code, declarations, deplo
 portal: $(STAMP)  ## show the published dashboards at http://127.0.0.1:8080
 	@$(BIN)/omni portal
 
-bench: $(STAMP)  ## measure the orchestration's overhead, and loading against dlt
+bench: $(STAMP)  ## measure the orchestration's overhead, loading against dlt, models against dbt and SQLMesh
 	@$(BIN)/uv sync --frozen --quiet --inexact --group bench
 	@$(BIN)/python -m benchmarks.orchestration
 	@$(BIN)/python -m benchmarks.ingestion
+	@$(BIN)/python -m benchmarks.models
 
 clean:  ## remove the virtual environment and all state
 	rm -rf .venv data/var

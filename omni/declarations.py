@@ -18,6 +18,7 @@ from omni.bi.board import load_board
 from omni.bi.daily import rollup_models
 from omni.bi.exports import Export
 from omni.bi.funnel_sql import funnel_models
+from omni.bi.funnels import load_funnels
 from omni.bi.metrics import load_metrics
 from omni.bi.metrics import validate as validate_metrics
 from omni.catalogue.impact import impact
@@ -35,7 +36,7 @@ from omni.sources.rest_declaration import Api, load_apis
 from omni.tenancy import Tenant
 from omni.usage.catalogue import load_catalogue
 from omni.warehouse.contracts import Contract, load_contracts
-from omni.warehouse.database import SCHEMAS
+from omni.warehouse.layers import SCHEMAS
 from omni.warehouse.models import Model, in_order, load_models
 from omni.warehouse.portable import refuse_unportable
 from omni.warehouse.publish import SCHEMAS as PUBLISHED
@@ -61,8 +62,8 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
     metrics = load_metrics(data / "metrics")
     models = load_models(data / "models") | rollup_models(data / "metrics") | funnel_models(data / "funnels")
     tenants = tenancy.tenants()
-    refuse_unportable(models)
     _refuse_broken(Project(data, contracts, models, metrics, load_boards(data / "dashboards")))
+    refuse_unportable(models)
     columns = columns_of(contracts, models, next(iter(tenants.values())))
     keys = {c.table: c.key for c in contracts.values()} | {m.name: m.header.grain for m in models.values()}
     validate_metrics(metrics, columns, keys)
@@ -95,6 +96,7 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
         "contracts": len(contracts),
         "models": len(load_models(data / "models")),
         "metrics": len(metrics),
+        "funnels": len(load_funnels(data / "funnels")),
         "experiments": len(experiments),
         "predictions": len(predictions),
         "dashboards": len([load_board(path, metrics) for path in (data / "dashboards").glob("*.yml")]),

@@ -93,6 +93,8 @@ def _parsed(sql: str, field: str, what: str) -> exp.Condition:
         return sqlglot.parse_one(sql, read="duckdb", into=exp.Condition)
     except sqlglot.errors.SqlglotError as error:
         raise ValueError(f"{field}: not {what}: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise ValueError(f"{field}: nested too deeply") from None
 
 
 def columns_of(expression: exp.Expr) -> list[str]:

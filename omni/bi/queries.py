@@ -200,15 +200,16 @@ def _cumulative(metric: Metric, metrics: Mapping[str, Metric], request: Request)
     daily = _body(metrics[metric.parts[0]], metrics, replace(request, grain="day", since=None))
     keys = request.keys
     named = "".join(f"{key}, " for key in keys)
-    period_ = request.period('"day"')
-    totals = f'SELECT "day", {named}{running(metric, keys)} AS value FROM daily'
+    now = request.period('"day"')
     kept = " AND ".join(['"day" IS NOT NULL', *request.within('"day"')])
-    newest = f'row_number() OVER (PARTITION BY {named}{period_} ORDER BY "day" DESC)'
+    same = "".join(f" AND t.{key} = e.{key}" for key in keys)
+    listed = "".join(f", t.{key}" for key in keys)
     return (
         f'WITH daily AS (SELECT period AS "day", {named}value FROM ({daily}) AS d), '
-        f"totals AS ({totals}), "
-        f"ranked AS (SELECT {period_} AS period, {named}value, {newest} AS age FROM totals WHERE {kept}) "
-        f"SELECT period, {named}value FROM ranked WHERE age = 1"
+        f'totals AS (SELECT "day", {named}{running(metric, keys)} AS value FROM daily), '
+        f'ends AS (SELECT {now} AS period, {named}max("day") AS at FROM daily WHERE {kept} '
+        f"GROUP BY {', '.join([now, *keys])}) "
+        f'SELECT e.period{listed}, t.value FROM ends AS e JOIN totals AS t ON t."day" = e.at{same}'
     )
 
 

@@ -150,7 +150,7 @@ def _table(
 ) -> dict[str, Any]:
     if isinstance(one, Model):
         name, header = one.name, one.header
-        facts = {
+        facts: dict[str, Any] = {
             "kind": header.kind,
             "owner": header.owner,
             "text": " ".join(header.description.split()),

@@ -91,7 +91,7 @@ def build_graph(
     for model in _ordered(models):
         if lost := tuple(parent for parent in model.parents if parent not in types):
             unknown[model.name] = lost
-        reading = read_columns(model.query, {p: types[p] for p in model.parents if p in types})
+        reading = _read(model, {p: types[p] for p in model.parents if p in types})
         readings[model.name] = reading
         made = dict.fromkeys(reading.columns, "VARCHAR")
         if model.header.kind == "snapshot":
@@ -99,6 +99,17 @@ def build_graph(
         types[model.name] = {n: kind for n, kind in made.items() if (model.name, n) not in gone}
     _refuse_unknown(gone, contracts, readings, types)
     return Graph({table: list(columns) for table, columns in types.items()}, readings, unknown)
+
+
+_READ: dict[tuple[str, str], Reading] = {}
+"""Readings of this process: a question about one column leaves most models as they were."""
+
+
+def _read(model: Model, schema: Mapping[str, Mapping[str, str]]) -> Reading:
+    key = (model.sql, repr({table: list(columns) for table, columns in schema.items()}))
+    if key not in _READ:
+        _READ[key] = read_columns(model.query, schema)
+    return _READ[key]
 
 
 def _refuse_unknown(

@@ -91,8 +91,16 @@ def _of_checks(kind: str, table: str, file: str, checks: list[Check]) -> Iterato
 def columns_of_check(check: Check) -> list[tuple[str | None, str]]:
     """Columns a check names, with their table where it is not the checked one."""
     found: list[tuple[str | None, str]] = []
-    for name in check.model_fields_set:
+    for name in sorted(check.model_fields_set - {"reconcile"}):
         found += _named(name, getattr(check, name))
+    if other := check.reconcile:
+        for table, measure, where in (
+            (None, other.measure, other.where),
+            (other.to, other.to_measure or other.measure, other.to_where),
+        ):
+            for sql in filter(None, (measure, where)):
+                found += [(table, column) for column in columns_of_condition(sql)]
+            found += [(table, column) for column in other.by]
     return list(dict.fromkeys(found))
 
 

@@ -15,6 +15,7 @@ from omni import tenancy
 from omni.errors import OmniError, WarehouseLocked
 from omni.files import write_atomic
 from omni.settings import settings
+from omni.tenancy import Tenant
 
 FREE_BYTES = 1 << 30
 
@@ -36,7 +37,15 @@ def examine(company: str) -> bool:
     """
     console = Console()
     good = True
-    for look in (_python, _pins, _state, _declarations, lambda: _warehouse(company), _server, _optional):
+    for look in (
+        _python,
+        _pins,
+        _state,
+        _declarations,
+        lambda: look_at_warehouse(company),
+        _server,
+        _optional,
+    ):
         for finding in look():
             mark = "[green]✓[/]" if finding.good else "[bold red]✗[/]"
             console.print(f"{mark} {finding.what}: {escape(finding.detail)}", highlight=False)
@@ -85,22 +94,61 @@ def _declarations() -> Iterator[Finding]:
         yield Finding("Declarations", good=False, detail=str(error))
 
 
-def _warehouse(company: str) -> Iterator[Finding]:
+def look_at_warehouse(company: str) -> Iterator[Finding]:
+    """The tenant's warehouse: which it is, whether it can be used."""
     from omni.warehouse.database import open_warehouse, path_of
 
     try:
         tenant = tenancy.get(company)
+        if settings().warehouse_url is not None:
+            yield from _postgres(tenant)
+            return
         path = path_of(tenant)
         if not path.exists():
             yield Finding("Warehouse", good=True, detail=f"none yet for {company}; `omni nightly` makes it")
             return
         with open_warehouse(tenant, timeout=0):
             size = path.stat().st_size / (1 << 20)
-            yield Finding("Warehouse", good=True, detail=f"{path}, {size:.1f} MB")
+            yield Finding("Warehouse", good=True, detail=f"DuckDB, {path}, {size:.1f} MB")
     except WarehouseLocked as error:
         yield Finding("Warehouse", good=True, detail=f"in use: {error}")
     except OmniError as error:
         yield Finding("Warehouse", good=False, detail=str(error))
+
+
+def _postgres(tenant: Tenant) -> Iterator[Finding]:
+    from omni.warehouse.postgres import looking, standing
+
+    with looking(tenant) as session:
+        found = standing(session, tenant)
+    where = f"PostgreSQL {found.role.release}, database {found.database}"
+    if found.schemas:
+        detail = f"{where}, {found.schemas} schemas {found.prefix}*, {found.size / (1 << 20):.1f} MB"
+    else:
+        detail = f"{where}; nothing of {tenant.tenant} yet, `omni nightly` makes it"
+    yield Finding(
+        "Warehouse", good=True, detail=detail + (f"; written by {found.holder}" if found.holder else "")
+    )
+    try:
+        found.role.refuse_unsafe()
+    except OmniError as error:
+        yield Finding("Warehouse role", good=False, detail=str(error))
+    else:
+        advice = "" if found.schemas or found.role.may_create else "; it needs CREATE on the database"
+        yield Finding("Warehouse role", not advice, f"{found.role.name}, bound by row security{advice}")
+    if found.unprotected:
+        yield Finding(
+            "Row security",
+            good=False,
+            detail=f"missing on {', '.join(found.unprotected)}; the next run forces it",
+        )
+    if not found.role.sorts_by_code_point:
+        yield Finding(
+            "Warehouse order",
+            good=True,
+            detail=f"text sorts by {found.role.collation}; with a database in the collation C, results equal "
+            "DuckDB's also where rows are told apart by the order of text",
+        )
 
 
 def _server() -> Iterator[Finding]:

@@ -27,14 +27,13 @@ def print_list(*, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    table = Table(box=None, pad_edge=False, title_justify="left")
-    for heading in ("metric", "unit", "is", "by", "means"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "metric")
+    console = Console()
+    width = max((len(one["name"]) for one in found), default=0)
     for one in found:
         mark = " ≈" if one["approximate"] else ""
-        by = ", ".join(one["dimensions"]) or NOTHING
-        table.add_row(one["name"], one["unit"], f"{made(one)}{mark}", by, escape(one["description"]))
-    Console().print(table)
+        by = f", by {', '.join(one['dimensions'])}" if one["dimensions"] else ""
+        text = f"{one['name']:{width}}  {one['title']}: {made(one)}{mark}{by}"
+        console.print(escape(text), highlight=False, soft_wrap=True)
 
 
 def made(described: dict[str, Any]) -> str:

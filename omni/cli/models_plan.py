@@ -20,6 +20,7 @@ from omni.errors import ConfigError
 from omni.settings import PROJECT
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.plan import Planned, plan_models
+from omni.warehouse.quick import without_pandas
 from omni.warehouse.selection import descendants, select_models
 
 MARKS = {
@@ -65,7 +66,7 @@ def show_plan(
         reached = descendants(models, select_models(models, []), chosen)
         chosen = [name for name in select_models(models, []) if name in reached]
     broken = impact(project)
-    with open_warehouse(tenant) as warehouse, warehouse.cursor() as con:
+    with without_pandas(), open_warehouse(tenant) as warehouse, warehouse.cursor() as con:
         planned = plan_models(con, models, tenant, select=chosen, span=span, full=full)
     if as_json:
         content = {"tenant": tenant.tenant, "plan": [p.plain() for p in planned], "breaks": _plain(broken)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,10 +19,14 @@ from omni.errors import ConfigError
 from omni.settings import PROJECT, settings
 from omni.warehouse.catalog import exists
 from omni.warehouse.check_runs import run_checks
+from omni.warehouse.connection import Connection
 from omni.warehouse.contracts import contracts
 from omni.warehouse.database import open_warehouse
+from omni.warehouse.models import Model
+from omni.warehouse.quick import without_pandas
 from omni.warehouse.selection import ancestors, select_models
 from omni.warehouse.unit_tests import (
+    Case,
     Result,
     build_empty,
     create_schemas,
@@ -53,19 +59,30 @@ def run_cases(select: list[str], folder: Path | None, *, as_json: bool) -> bool:
     if not cases:
         raise ConfigError(f"{where} holds no case of these models: one is <schema>.<model>/<case>.yml")
     needed = {n: models[n] for n in models if n in ancestors(models, [case.model for case in cases])}
-    with duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"}) as con:
-        con.execute("SET TimeZone = 'UTC'")
-        create_schemas(con)
+    with without_pandas():
+        results = _results(cases, models, needed)
+    _print(results, chosen, as_json=as_json)
+    return all(result.passed for result in results)
+
+
+def _results(cases: list[Case], models: dict[str, Model], needed: dict[str, Model]) -> list[Result]:
+    """Run each case in a database of its own."""
+    with _database() as con:
         build_empty(con, needed, contracts(), sample_tenant())
         types = table_types(con, needed, contracts())
     results = []
     for case in cases:
-        with duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"}) as con:
-            con.execute("SET TimeZone = 'UTC'")
-            create_schemas(con)
+        with _database() as con:
             results.append(run_case(con, case, models, types))
-    _print(results, chosen, as_json=as_json)
-    return all(result.passed for result in results)
+    return results
+
+
+@contextmanager
+def _database() -> Iterator[Connection]:
+    with duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"}) as con:
+        con.execute("SET TimeZone = 'UTC'")
+        create_schemas(con)
+        yield con
 
 
 def _print(results: list[Result], chosen: list[str], *, as_json: bool) -> None:

@@ -56,6 +56,14 @@ class Kind(StrEnum):
     bracket = "bracket"
 
 
+LABELS = {
+    "dimension": "by", "member": "is", "step_name": "name", "of_previous": "of prev", "is_complete": "whole",
+    "median_seconds": "med s", "median_seconds_from_previous": "from prev", "cohort_date": "cohort",
+    "cohort_actors": "joined", "retention_rate": "rate", "periods_since": "since", "first_day": "from",
+    "last_day": "to", "daily_of_weekly": "day/week", "daily_of_monthly": "day/month",
+}  # fmt: skip
+"""Short heads of tables; CSV and JSON have the columns' own names."""
+
 As = Annotated[Format, typer.Option("--format", "-f", help="How rows are printed.")]
 
 
@@ -230,5 +238,6 @@ def _print(title: str, columns: list[str], rows: list[tuple[Any, ...]], form: Fo
 
         from omni.cli.inspect import _table
 
-        shown = [tuple(round(cell, 4) if isinstance(cell, float) else cell for cell in row) for row in rows]
-        Console().print(_table(title, columns, shown))
+        heads = [LABELS.get(column, column.replace("_", " ")) for column in columns]
+        shown = [tuple(round(cell, 3) if isinstance(cell, float) else cell for cell in row) for row in rows]
+        Console().print(_table(title, heads, shown))

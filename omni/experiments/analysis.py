@@ -108,11 +108,11 @@ def read_units(con: Connection, experiment: Experiment) -> Units:
     Raises:
         SchemaError: see `analyse`.
     """
-    _check_columns(con, experiment)
+    kinds = _check_columns(con, experiment)
     measured = sorted({outcome.column for outcome in experiment.outcomes})
     known = experiment.complete or "TRUE"
     picked = ", ".join(
-        f"CASE WHEN {known} THEN CAST({column} AS DOUBLE) END AS {column}" for column in measured
+        f"CASE WHEN {known} THEN {_number(column, kinds[column])} END AS {column}" for column in measured
     )
     sums = ", ".join(
         f"count({column}), sum({column} ORDER BY unit_id), sum({column} * {column} ORDER BY unit_id)"
@@ -158,8 +158,17 @@ def read_units(con: Connection, experiment: Experiment) -> Units:
     )
 
 
-def _check_columns(con: Connection, experiment: Experiment) -> None:
-    present = set(columns(con, experiment.table)) if exists(con, experiment.table) else set()
+def _number(column: str, kind: str) -> str:
+    """A column as DOUBLE; of a yes or no 1 and 0."""
+    if kind == "BOOLEAN":
+        return f"CASE WHEN {column} THEN CAST(1 AS DOUBLE) WHEN NOT {column} THEN CAST(0 AS DOUBLE) END"
+    return f"CAST({column} AS DOUBLE)"
+
+
+def _check_columns(con: Connection, experiment: Experiment) -> dict[str, str]:
+    """The table's columns and their types."""
+    kinds = columns(con, experiment.table) if exists(con, experiment.table) else {}
+    present = set(kinds)
     needed = set(experiment.columns)
     if not present:
         raise SchemaError(f"Experiment {experiment.name} reads {experiment.table}, which does not exist.")
@@ -168,6 +177,7 @@ def _check_columns(con: Connection, experiment: Experiment) -> None:
             f"{experiment.table} lacks {', '.join(sorted(needed - present))}, "
             f"which experiment {experiment.name} needs."
         )
+    return kinds
 
 
 def _check_values(experiment: Experiment, samples: dict[tuple[str, str], Sample]) -> None:

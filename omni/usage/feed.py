@@ -31,7 +31,8 @@ class Feed:
     """
 
     def __init__(self, relay: Callable[[State], None] | None = None) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # `close` may interrupt its own thread as a signal does
+        self._closed = False
         self._latest: State | None = None
         self._listeners: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._relay = relay
@@ -52,12 +53,21 @@ class Feed:
             if self._latest is not None and state["sequence"] <= self._latest["sequence"]:
                 return
             self._latest = state
+        self._wake()
+        if self._relay:
+            self._relay(state)
+
+    def close(self) -> None:
+        """Let every listener end."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
             waiting = list(self._listeners.items())
         for event, loop in waiting:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(event.set)
-        if self._relay:
-            self._relay(state)
 
     async def listen(self, seen: int | None = None, beat: float | None = None) -> AsyncIterator[State | None]:
         """States from now on, the present one first.
@@ -70,7 +80,7 @@ class Feed:
         event = asyncio.Event()
         with self._lock:
             self._listeners[event] = asyncio.get_running_loop()
-            if self._latest is not None and self._latest["sequence"] != seen:
+            if self._closed or (self._latest is not None and self._latest["sequence"] != seen):
                 event.set()
         try:
             while True:
@@ -80,6 +90,8 @@ class Feed:
                 except TimeoutError:
                     yield None
                     continue
+                if self._closed:
+                    return
                 event.clear()
                 if (state := self._latest) is not None:
                     yield told(state, seen)

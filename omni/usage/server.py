@@ -18,6 +18,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 from starlette.applications import Starlette
@@ -281,14 +282,22 @@ def build_app(tenants: Sequence[Tenant], lives: Sequence[Live] = (), every: floa
         return JSONResponse({"status": "ok"})
 
     collect = Route("/events/{tenant}", _collect(doors), methods=["POST"])
-    return Starlette(routes=[Route("/health", health), collect, *_windows(feeds)], lifespan=running)
+    app = Starlette(routes=[Route("/health", health), collect, *_windows(feeds)], lifespan=running)
+    app.state.feeds = feeds
+    return app
 
 
 def serve(app: Starlette, host: str, port: int) -> None:
     """Serve until interrupted. No access log: addresses may hold keys."""
     import uvicorn
 
-    uvicorn.run(
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            for feed in app.state.feeds.values():
+                feed.close()  # a stream never ends by itself, and leaving waits for it
+            super().handle_exit(sig, frame)
+
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
@@ -299,3 +308,4 @@ def serve(app: Starlette, host: str, port: int) -> None:
         limit_concurrency=1_000,
         ws_max_size=64 * 1024,
     )
+    Server(config).run()

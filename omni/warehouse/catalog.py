@@ -52,7 +52,7 @@ def stored_tables(con: Connection) -> list[tuple[str, str]]:
 
 
 def views_of(con: Connection, schema: str) -> dict[str, str]:
-    """The views of a schema by name, each with its SELECT in DuckDB's dialect, in the order of their making."""
+    """The views of a schema by name, each with its SELECT in DuckDB's dialect, oldest first."""
     if isinstance(con, PostgresConnection):
         return con.views_of(schema)
     rows = con.execute(

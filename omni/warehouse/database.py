@@ -1,6 +1,6 @@
 """The tenant's warehouse: one DuckDB file, one writing process, any number of threads in it.
 
-With `OMNI_WAREHOUSE_URL` it is schemas in PostgreSQL instead (`omni.warehouse.postgres`), under the same face.
+With `OMNI_WAREHOUSE_URL` it is schemas in PostgreSQL instead (`omni.warehouse.postgres`), used alike.
 
 DuckDB locks the file for the process that opens it. That lock is the single-writer rule: it is exact,
 and a crash frees it at once. A second process waits for it, then gives up with the holder's number.

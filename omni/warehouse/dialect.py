@@ -59,6 +59,8 @@ def to_spark(sql: str, types: dialect_spark.Types) -> str:
     _refuse(node)
     node = dialect_spark.apply_rules(dialect_spark.typed(node, types))
     dialect_spark.name_branches(node)
+    for cte in node.find_all(exp.CTE):
+        cte.set("materialized", None)  # a hint that Spark does not know
     try:
         return node.sql("spark", comments=False, unsupported_level=sqlglot.ErrorLevel.RAISE)
     except sqlglot.errors.UnsupportedError as error:

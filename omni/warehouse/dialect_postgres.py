@@ -212,11 +212,6 @@ def _difference(node: exp.DateDiff) -> exp.Expression:
     late, early = node.this, node.expression
     if unit == "DAY":
         return exp.Paren(this=exp.Sub(this=cast(late, "DATE"), expression=cast(early, "DATE")))
-    if unit.startswith("WEEK"):
-        days = exp.Sub(
-            this=cast(_trunc("week", late), "DATE"), expression=cast(_trunc("week", early), "DATE")
-        )
-        return exp.Paren(this=exp.IntDiv(this=exp.Paren(this=days), expression=exp.Literal.number(7)))
     if unit in ("HOUR", "MINUTE", "SECOND"):
         seconds = {"HOUR": 3600, "MINUTE": 60, "SECOND": 1}[unit]
         gap = exp.Paren(this=exp.Sub(this=_trunc(unit, late), expression=_trunc(unit, early)))
@@ -227,7 +222,10 @@ def _difference(node: exp.DateDiff) -> exp.Expression:
         per_year = {"MONTH": 12, "QUARTER": 4, "YEAR": 1}[unit]
         ends = [_count_of(unit, per_year, moment) for moment in (late, early)]
         return exp.Paren(this=exp.Sub(this=ends[0], expression=ends[1]))
-    raise refuse(f"date_diff in {unit.lower()}", "use day, week, month, year, hour, minute or second")
+    raise refuse(
+        f"date_diff in {unit.lower()}",
+        "use day, month, year, hour, minute or second; of weeks subtract the Mondays",
+    )
 
 
 def _trunc(unit: str, moment: exp.Expression) -> exp.Expression:
@@ -332,9 +330,6 @@ def _anonymous(node: exp.Anonymous) -> exp.Expression:
         return call("hashtextextended", cast(whole, "VARCHAR"), exp.Literal.number(0))
     if name == "row":
         return call("ROW", *node.expressions)
-    if name == "sha256":
-        digest = call("sha256", call("convert_to", node.expressions[0], text("UTF8")))
-        return call("encode", digest, text("hex"))
     if name.startswith(("read_", "list_", "struct_", "map_", "array_", "duckdb_")) or name in REFUSED:
         raise refuse(f"{name}()", REFUSED.get(name, "use joins, aggregates and window functions"))
     return node
@@ -348,6 +343,11 @@ REFUSED = {
     "histogram": "use GROUP BY",
     "max_by": "use row_number() and QUALIFY",
 }
+
+
+def _sha(node: exp.SHA2) -> exp.Expression:
+    digest = call("sha256", call("convert_to", node.this, text("UTF8")))
+    return call("encode", digest, text("hex"))
 
 
 def _is_row(node: exp.Expression) -> bool:
@@ -400,6 +400,9 @@ RULES: dict[type[exp.Expression], Rule] = {
     exp.Round: _round,
     exp.Upper: _upper,
     exp.Anonymous: _anonymous,
+    exp.SHA2: _sha,
+    exp.ReadParquet: _odd("read_parquet()", "load the file first"),
+    exp.ReadCSV: _odd("read_csv()", "load the file first"),
     exp.Struct: _odd("a struct", "use columns, or a JSON column"),
     exp.Lambda: _odd("a lambda", "unnest the list and aggregate"),
     exp.Comprehension: _odd("a list comprehension", "unnest the list and aggregate"),

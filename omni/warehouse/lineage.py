@@ -102,9 +102,12 @@ def read_columns(query: exp.Query, schema: Mapping[str, Mapping[str, str]]) -> R
         return Reading(_carried(full, scope, known), everything, tuple(_missing_keys(query, schema)), False)
     read: dict[str, set[str]] = {table: set() for table in schema}
     missing: dict[tuple[str, tuple[str, ...]], None] = {}
+    seen: set[int] = set()
     for inner in scope.traverse():
         for column in inner.columns:
-            _note_read(column, inner, schema, read, missing)
+            if id(column) not in seen:  # a subquery's columns may be listed with those around it
+                seen.add(id(column))
+                _note_read(column, inner, schema, read, missing)
     made_of = _outputs(scope, _Trace(known))
     return Reading(made_of, {t: frozenset(names) for t, names in read.items()}, tuple(missing), True)
 

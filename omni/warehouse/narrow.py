@@ -35,6 +35,7 @@ class _Trace:
     windows: Sequence[date]
     tree: exp.Expr
     zones: int = 0
+    shifts: int = 0
     days_after: int = 1
 
 
@@ -120,11 +121,12 @@ def _survives_windows(query: exp.Select, value: exp.Expr) -> bool:
 
 def _source_column(value: exp.Expr, trace: _Trace) -> tuple[exp.Column, _Trace] | None:
     """The column that `value` is a cast, a zone change or a truncation of."""
-    zones, after = trace.zones, trace.days_after
+    zones, shifts, after = trace.zones, trace.shifts, trace.days_after
     node: exp.Expr = value
     while not isinstance(node, exp.Column):
         if isinstance(node, exp.AtTimeZone):
             zones += 1
+            shifts += int(node.args["zone"] != exp.Literal.string("UTC"))
         elif isinstance(node, exp.DateTrunc | exp.TimestampTrunc):
             unit = str(node.args["unit"].name).lower()
             if unit not in LENGTHS or node.args.get("zone"):
@@ -135,7 +137,7 @@ def _source_column(value: exp.Expr, trace: _Trace) -> tuple[exp.Column, _Trace] 
         node = node.this
     if node.args.get("db") or isinstance(node.this, exp.Star):
         return None
-    return node, replace(trace, zones=zones, days_after=after)
+    return node, replace(trace, zones=zones, shifts=shifts, days_after=after)
 
 
 def _source(query: exp.Select, column: exp.Column) -> exp.Expr | None:
@@ -201,9 +203,12 @@ def _into_view(source: exp.Table, column: exp.Column, view: Model, trace: _Trace
 
 
 def _ranges(column: exp.Column, kind: str, trace: _Trace) -> exp.Expr:
-    """What the column must lie in: each run of windows, wider by a day for every change of zone."""
+    """What the column must lie in: each run of windows, wider by a day for every change of zone.
+
+    A moment that is cast to a day without naming a zone is shifted by the session's.
+    """
     local = kind != "TIMESTAMPTZ"
-    slack = trace.zones + int(trace.zones % 2 == int(local))
+    slack = trace.shifts + int(trace.zones % 2 == int(local))
     runs: list[list[date]] = []
     for start in sorted(trace.windows):
         low = start - timedelta(days=slack)

@@ -19,7 +19,7 @@ from omni.errors import ConfigError, StorageError, TransientError, WarehouseLock
 from omni.settings import settings
 from omni.tenancy import Tenant
 from omni.warehouse import postgres_security as security
-from omni.warehouse.layers import PUBLISHED
+from omni.warehouse.layers import PUBLISHED, SCHEMAS
 from omni.warehouse.postgres_connection import PostgresConnection, database_errors
 
 if TYPE_CHECKING:
@@ -54,12 +54,14 @@ class PostgresShared:
         return PostgresConnection(session, self.tenant, self.prefix, self._give_back)
 
     def _give_back(self, session: psycopg.Connection[Any], *, temporary: bool) -> None:
+        import psycopg
+
         try:
             if session.info.transaction_status.name != "IDLE":
                 session.rollback()
             if temporary:
                 session.execute("DISCARD TEMP")
-        except Exception:  # noqa: BLE001: whatever is wrong with it, another one is made
+        except psycopg.Error:
             session.close()
             return
         with self._keeping:
@@ -217,8 +219,8 @@ def _take(session: psycopg.Connection[Any], tenant: Tenant, timeout: float) -> N
             return
         if time.monotonic() >= deadline:
             raise WarehouseLocked(
-                f"The warehouse of {tenant.tenant} is held by {_holder(session, number)}; waited {timeout:g} s. "
-                "Let that run finish or stop it; OMNI_LOCK_TIMEOUT sets how long to wait."
+                f"The warehouse of {tenant.tenant} is held by {_holder(session, number)}; waited "
+                f"{timeout:g} s. Let that run finish or stop it; OMNI_LOCK_TIMEOUT sets how long to wait."
             )
         time.sleep(min(wait, max(0.0, deadline - time.monotonic())))
         wait = min(wait * 2, 2.0)
@@ -233,11 +235,62 @@ def lock_number(tenant: Tenant) -> int:
 def _holder(session: psycopg.Connection[Any], number: int) -> str:
     row = session.execute(
         "SELECT a.application_name, a.pid, coalesce(a.client_addr::text, 'this machine') FROM pg_locks AS l "
-        "JOIN pg_stat_activity AS a USING (pid) WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 "
-        "AND l.classid::bigint = (%(n)s >> 32) & 4294967295 AND l.objid::bigint = %(n)s & 4294967295",
+        "JOIN pg_stat_activity AS a USING (pid) WHERE l.locktype = 'advisory' AND l.granted "
+        "AND l.objsubid = 1 AND l.classid::bigint = (%(n)s >> 32) & 4294967295 "
+        "AND l.objid::bigint = %(n)s & 4294967295",
         {"n": number},
     ).fetchone()
     return f"{row[0] or 'a session'} (server process {row[1]}, from {row[2]})" if row else "another session"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a tenant's warehouse in PostgreSQL looks like from outside.
+
+    Attributes:
+        role: who we are there.
+        database: its name.
+        prefix: of the tenant's schemas.
+        schemas: how many there are.
+        size: bytes of their tables.
+        holder: who writes now, or empty.
+        unprotected: tables without row security.
+    """
+
+    role: security.Role
+    database: str
+    prefix: str
+    schemas: int
+    size: int
+    holder: str
+    unprotected: tuple[str, ...]
+
+
+def standing(session: psycopg.Connection[Any], tenant: Tenant) -> Standing:
+    """Look at a tenant's schemas without changing or locking anything."""
+    prefix, number = schema_prefix(tenant), lock_number(tenant)
+    names = [prefix + layer for layer in SCHEMAS]
+    row = session.execute(
+        "SELECT current_database(), count(DISTINCT n.oid), "
+        "coalesce(sum(pg_total_relation_size(c.oid)) FILTER (WHERE c.relkind = 'r'), 0)::bigint "
+        "FROM pg_namespace AS n LEFT JOIN pg_class AS c ON c.relnamespace = n.oid WHERE n.nspname = ANY(%s)",
+        [names],
+    ).fetchone()
+    assert row is not None
+    held = session.execute(
+        "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
+        "AND classid::bigint = (%(n)s >> 32) & 4294967295 AND objid::bigint = %(n)s & 4294967295)",
+        {"n": number},
+    ).fetchone()
+    return Standing(
+        role=security.role(session),
+        database=row[0],
+        prefix=prefix,
+        schemas=row[1],
+        size=row[2],
+        holder=_holder(session, number) if held and held[0] else "",
+        unprotected=tuple(".".join(found) for found in security.unprotected(session, names)),
+    )
 
 
 @contextmanager

@@ -224,8 +224,8 @@ class PostgresConnection:
 
     def is_temporary_view(self, name: str) -> bool:
         """Whether a name is a temporary view of this session."""
-        sql = "SELECT 1 FROM pg_class WHERE relname = $1 AND relkind = 'v' AND relnamespace = pg_my_temp_schema()"
-        return bool(self._catalog(sql, [name]))
+        mine = "relkind = 'v' AND relnamespace = pg_my_temp_schema()"
+        return bool(self._catalog(f"SELECT 1 FROM pg_class WHERE relname = $1 AND {mine}", [name]))
 
     def declared_columns(self, tables: Sequence[str]) -> list[tuple[str, str, str]]:
         """Table, column and PostgreSQL type of every column of some stored tables, in order."""
@@ -302,8 +302,8 @@ def _known(error: psycopg.Error) -> Exception:
         )
     if state in ("57014", "55P03", "25P03"):
         return TransientError(
-            f"PostgreSQL gave up: {said}. Another session holds the table, or the statement takes longer than "
-            "OMNI_WAREHOUSE_TIMEOUT allows."
+            f"PostgreSQL gave up: {said}. Another session holds the table, or the statement takes longer "
+            "than OMNI_WAREHOUSE_TIMEOUT allows."
         )
     if not state or state[:2] in ("08", "57", "53", "40"):
         return TransientError(f"PostgreSQL was lost or refused the work: {said}. Is the server up?")

@@ -11,6 +11,7 @@ import pyarrow as pa
 from omni.warehouse import postgres_values as values
 from omni.warehouse.postgres_connection import PostgresConnection, database_errors
 from omni.warehouse.postgres_statements import translate
+from omni.warehouse.postgres_values import UNSIGNED
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,9 +60,9 @@ def _bounded(con: PostgresConnection, table: str, column: str, kind: str) -> str
 
 
 def _typed(types: Sequence[tuple[str, str]]) -> str:
-    return ", ".join(
-        f'unhex(substr("{name}", 3)) AS "{name}"'
-        if kind == "BLOB"
-        else f'CAST("{name}" AS {kind}) AS "{name}"'
-        for name, kind in types
-    )
+    special = {
+        "BLOB": "unhex(substr({}, 3))",
+        "UBIGINT": f"(({{}}::HUGEINT + {UNSIGNED}) % {UNSIGNED})::UBIGINT",
+    }
+    casts = ((name, special.get(kind, f"CAST({{}} AS {kind})")) for name, kind in types)
+    return ", ".join(cast.format(f'"{name}"') + f' AS "{name}"' for name, cast in casts)

@@ -85,8 +85,8 @@ class Role:
         if self.superuser or self.bypasses:
             what = "a superuser" if self.superuser else "allowed to bypass row security"
             raise ConfigError(
-                f"The role {self.name} of OMNI_WAREHOUSE_URL is {what}: tenants would not be kept apart. Make "
-                "one that is not: CREATE ROLE omni_app LOGIN NOSUPERUSER NOBYPASSRLS; "
+                f"The role {self.name} of OMNI_WAREHOUSE_URL is {what}: tenants would not be kept apart. "
+                "Make one that is not: CREATE ROLE omni_app LOGIN NOSUPERUSER NOBYPASSRLS; "
                 "CREATE DATABASE warehouse OWNER omni_app."
             )
 
@@ -122,8 +122,13 @@ def protect(session: psycopg.Connection[Any], schema: str, table: str, tenant: s
 
 def protect_all(session: psycopg.Connection[Any], schemas: Sequence[str], tenant: str) -> None:
     """Force the policy of every table in the tenant's schemas that lacks it, whoever made it."""
-    for schema, table in _rows(session, _OPEN, [list(schemas)]):
+    for schema, table in unprotected(session, schemas):
         protect(session, schema, table, tenant)
+
+
+def unprotected(session: psycopg.Connection[Any], schemas: Sequence[str]) -> list[tuple[str, str]]:
+    """Tables of some schemas whose rows are not bound to the tenant, as (schema, name)."""
+    return [(schema, table) for schema, table in _rows(session, _OPEN, [list(schemas)])]
 
 
 def grant_readers(session: psycopg.Connection[Any], schemas: Sequence[str], reader: str) -> None:

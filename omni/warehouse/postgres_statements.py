@@ -92,7 +92,7 @@ def _numbered(sql: str) -> tuple[str, tuple[int | str, ...]]:
 
 
 def _statements(
-    sql: str, tree: exp.Expression, parameters: tuple[int | str, ...], prefix: str
+    sql: str, tree: exp.Expr, parameters: tuple[int | str, ...], prefix: str
 ) -> tuple[Statement, ...]:
     if named := dialect.by_name(sql, prefix):
         return (Statement(named.select, parameters, "by_name", by_name=named),)
@@ -133,7 +133,7 @@ def _is_temporary(tree: exp.Create) -> bool:
     return properties is not None and properties.find(exp.TemporaryProperty) is not None
 
 
-def _permanent(named: exp.Expression | None, prefix: str) -> tuple[str, str] | None:
+def _permanent(named: exp.Expr | None, prefix: str) -> tuple[str, str] | None:
     """Schema and name of a table that is not temporary."""
     if isinstance(named, exp.Schema):
         named = named.this

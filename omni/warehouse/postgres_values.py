@@ -25,6 +25,9 @@ BLOCK = 32 << 20
 """Bytes of CSV that are read at once; no row may be longer."""
 BATCH = 65_536
 
+UNSIGNED = 1 << 64
+"""PostgreSQL's hashes have a sign; as DuckDB's they have none."""
+
 _NAMES = {
     "bool": "BOOLEAN",
     "int2": "SMALLINT",
@@ -142,7 +145,7 @@ def as_duckdb_gives(rows: list[tuple[Any, ...]], types: Sequence[tuple[str, str]
         for n in wide:
             value = values[n]
             if isinstance(value, Decimal) and value.is_finite() and value.as_tuple().exponent == 0:
-                values[n] = int(value)
+                values[n] = int(value) % UNSIGNED if types[n][1] == "UBIGINT" else int(value)
         changed.append(tuple(values))
     return changed
 

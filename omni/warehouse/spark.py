@@ -6,6 +6,7 @@ every worker sees. DuckDB stays the reference: the tests build the demo company 
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 import importlib.util
 import time
@@ -52,6 +53,32 @@ def missing() -> str | None:
     if importlib.util.find_spec("pyspark") is None:
         return "pyspark is not installed: pip install 'omni-pipelines[spark]' (needs Java 17 or newer)"
     return None
+
+
+def with_parents(models: Mapping[str, Model], patterns: Sequence[str]) -> dict[str, Model]:
+    """The models that match a glob, and all they read.
+
+    Raises:
+        ConfigError: a pattern matches no model.
+    """
+    wanted: list[str] = []
+    for pattern in patterns:
+        matching = fnmatch.filter(models, pattern)
+        if not matching:
+            raise ConfigError(f"No model matches {pattern!r}; `omni models plan --all` lists them")
+        wanted += matching
+    found: dict[str, Model] = {}
+    while wanted:
+        name = wanted.pop()
+        if name in models and name not in found:
+            found[name] = models[name]
+            wanted += models[name].parents
+    return found
+
+
+def raw_tables(models: Mapping[str, Model]) -> list[str]:
+    """The tables that some models read and no model makes."""
+    return sorted({parent for model in models.values() for parent in model.parents} - set(models))
 
 
 def export_raw(con: Connection, folder: Path, tables: Sequence[str]) -> None:
@@ -140,8 +167,20 @@ def run(spark: Any, folder: Path, models: Mapping[str, Model], tenant: Tenant) -
             query = to_spark(model.stored(tenant), types)
         except ConfigError as error:
             raise ConfigError(f"{model.origin}: {error}") from None
-        rows = _build(spark, folder, model, query)
+        with _named(model):
+            rows = _build(spark, folder, model, query)
         yield Ran(model.name, rows, round(time.monotonic() - started, 3))
+
+
+@contextmanager
+def _named(model: Model) -> Iterator[None]:
+    """Say which model Spark refused, and why in one line."""
+    errors = importlib.import_module("pyspark.errors")
+    try:
+        yield
+    except errors.PySparkException as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"{model.origin}: Spark refuses it: {reason}") from error
 
 
 def _build(spark: Any, folder: Path, model: Model, query: str) -> int | None:

@@ -162,10 +162,7 @@ def fill(con: Connection, table: str, types: Mapping[str, str], rows: Rows, *, w
         ConfigError: a row names a column the table does not have, or holds a value of another type.
     """
     for row in rows:
-        if unknown := sorted(set(row) - set(types)):
-            raise ConfigError(
-                f"{where}: {table} has no column {', '.join(unknown)}; it has {', '.join(types)}"
-            )
+        _refuse_unknown(row, table, types, where)
     drop(con, table)
     listed = ", ".join(f'"{column}" {kind}' for column, kind in types.items())
     con.execute(f"CREATE TABLE {table} ({listed})")
@@ -183,6 +180,11 @@ def fill(con: Connection, table: str, types: Mapping[str, str], rows: Rows, *, w
     quoted = ", ".join(f'"{column}"' for column in named)
     with schema_errors(where or table):
         con.execute(f"INSERT INTO {table} ({quoted}) VALUES {', '.join(tuples)}", given)
+
+
+def _refuse_unknown(row: Mapping[str, Any], table: str, types: Mapping[str, str], where: str) -> None:
+    if unknown := sorted(set(row) - set(types)):
+        raise ConfigError(f"{where}: {table} has no column {', '.join(unknown)}; it has {', '.join(types)}")
 
 
 def _text(value: object) -> str | None:
@@ -262,6 +264,8 @@ def _differences(con: Connection, case: Case, models: Mapping[str, Model], types
     named = {tuple(row) for row in case.stated.outputs}
     if len(named) > 1:
         raise ConfigError(f"{where}: outputs: all rows name the same columns in the same order")
+    for row in case.stated.outputs:
+        _refuse_unknown(row, model.name, types[model.name], where)
     shown = list(named.pop()) if named else list(types[model.name])
     fill(con, EXPECTED, types[model.name], case.stated.outputs, where=where)
     actual, expected = rows_of(con, ACTUAL, shown), rows_of(con, EXPECTED, shown)

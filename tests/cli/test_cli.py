@@ -164,7 +164,7 @@ def broken(folder: Path, file: str, old: str, new: str) -> Path:
     ("file", "old", "new", "message"),
     [
         (
-            "models/core/deals.sql",
+            "models/core/crm_deals.sql",
             "staging.hubspot__deals",
             "staging.hubspot__dels",
             "did you mean staging.hubspot__deals",

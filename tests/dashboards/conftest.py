@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from omni.bi.daily import models_of
 from omni.bi.metrics import Metric, load_metrics
-from omni.bi.rollups import compile_rollup
 from omni.settings import PROJECT, settings
 from omni.tenancy import Tenant
 from omni.warehouse.database import open_warehouse
@@ -91,7 +91,7 @@ def company_tables() -> dict[str, pl.DataFrame]:
             "is_cancelled": cancelled,
             "is_home_currency": [True] * n,
             "revenue": np.where(cancelled, 0.0, amount),
-            "total_amount": amount,
+            "total_amount_home": amount,
         }
     )
     refunded = rng.random(n) < 0.05
@@ -107,7 +107,7 @@ def company_tables() -> dict[str, pl.DataFrame]:
             product_type=pl.Series(rng.choice(["jackets", "shoes", "tents", "packs", "lamps"], n)),
         ),
         "core.refunds": orders.filter(pl.Series(refunded)).select(
-            "channel", "country", "is_home_currency", refund_date="order_date", amount="total_amount"
+            "channel", "country", refund_date="order_date", amount_home="total_amount_home"
         ),
         "core.contacts": pl.DataFrame(
             {
@@ -120,6 +120,7 @@ def company_tables() -> dict[str, pl.DataFrame]:
             {
                 "closed_date": won,
                 "is_won": [True] * len(won),
+                "is_lost": [False] * len(won),
                 "amount": np.round(rng.lognormal(8, 0.6, len(won)), 2),
                 "days_to_close": rng.integers(5, 90, len(won)),
                 "lead_source": rng.choice(sources, len(won)),
@@ -150,6 +151,21 @@ def company_tables() -> dict[str, pl.DataFrame]:
                 "is_opened": pl.Boolean,
             }
         ),
+        "core.returns": orders.filter(pl.Series(refunded)).select(
+            "channel", "country", return_date="order_date", product_type=pl.lit("jackets"), quantity=pl.lit(1)
+        ),
+        "core.tickets": pl.DataFrame(
+            schema={
+                "created_date": pl.Date,
+                "category": pl.String,
+                "channel": pl.String,
+                "priority": pl.String,
+            }
+        ),
+        "marts.revenue_daily": orders.select(
+            "channel", sale_date="order_date", currency=pl.lit("EUR"), net_home="revenue"
+        ),
+        "marts.mrr": pl.DataFrame(schema={"month": pl.Date, "currency": pl.String, "mrr_home": pl.Float64}),
         "marts.customer_value": orders.group_by("customer_id", maintain_order=True).agg(
             first_order_date=pl.col("order_date").min(), country=pl.col("country").first()
         ),
@@ -211,8 +227,9 @@ def build_company(
                 con.unregister("frame")
             if loaded is not None:
                 add_results(con, loaded)
-            for metric in sorted(metrics.values(), key=lambda m: m.measure.agg == "ratio"):
-                con.execute(f"CREATE TABLE {metric.table} AS {compile_rollup(metric, metrics)}")
+            for model in models_of(_measured(con, metrics), {}).values():
+                what = "VIEW" if model.header.kind == "view" else "TABLE"
+                con.execute(f"CREATE OR REPLACE {what} {model.name} AS {model.sql}")
         publish(warehouse)
 
 

@@ -6,11 +6,8 @@ Values are compared after normalising what only the drivers differ in; doubles t
 from __future__ import annotations
 
 import importlib
-import json
-import random
+import importlib.util
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,16 @@ from omni.warehouse.dialect import to_postgres
 from omni.warehouse.models import Model, in_order
 from tasks.models import all_models
 
+
+def _support(name: str) -> Any:
+    path = Path(__file__).parents[1] / "support" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"support_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+twins = _support("twins")
 psycopg = pytest.importorskip("psycopg", reason="PostgreSQL tests need psycopg (the extra postgres)")
 pytestmark = pytest.mark.slow
 
@@ -78,11 +85,7 @@ def types() -> dict[str, dict[str, str]]:
             empty.execute(contracts()[table].ddl())
         for model in ORDERED:
             empty.execute(f"CREATE TABLE {model.name} AS {model.stored(company())}")
-        return {table: columns_of(empty, table) for table in [*MODELS, *RAW]}
-
-
-def columns_of(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
-    return {row[0]: row[1] for row in con.execute(f"DESCRIBE {table}").fetchall()}
+        return {table: twins.columns_of(empty, table) for table in [*MODELS, *RAW]}
 
 
 def fill(con: duckdb.DuckDBPyConnection, table: str, columns: dict[str, str], rows: list[dict]) -> None:
@@ -97,7 +100,7 @@ def fill(con: duckdb.DuckDBPyConnection, table: str, columns: dict[str, str], ro
 
 def copy(con: duckdb.DuckDBPyConnection, pg: Any, table: str) -> None:
     """Make a table of DuckDB's, with its rows, on PostgreSQL."""
-    columns = columns_of(con, table)
+    columns = twins.columns_of(con, table)
     listed = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
     pg.execute(to_postgres(f"CREATE TABLE {table} ({listed})"))
     texts = ", ".join(f'CAST("{column}" AS VARCHAR)' for column in columns)
@@ -106,43 +109,15 @@ def copy(con: duckdb.DuckDBPyConnection, pg: Any, table: str) -> None:
             copying.write_row(row)
 
 
-def normal(value: Any) -> Any:
-    """A value as both drivers would give it."""
-    match value:
-        case bool() | None | str():
-            return value
-        case Decimal() | int():
-            return Decimal(value).normalize()
-        case float():
-            return float(f"{value:.9e}")
-        case datetime():
-            return value.timestamp() if value.tzinfo else value
-        case dict() | list():
-            return json.dumps(value, sort_keys=True)
-        case date() | timedelta():
-            return value
-    raise AssertionError(f"no rule to compare a {type(value).__name__}")
-
-
-def rows_of(result: list[Row], kinds: list[str]) -> list[Row]:
-    def value(given: Any, kind: str) -> Any:
-        if kind == "JSON" and isinstance(given, str):
-            given = json.loads(given)
-        return normal(float(given) if kind == "DOUBLE" and given is not None else given)
-
-    rows = [tuple(value(v, kind) for v, kind in zip(row, kinds, strict=True)) for row in result]
-    return sorted(rows, key=repr)
-
-
 def assert_same(con: duckdb.DuckDBPyConnection, pg: Any, table: str) -> int:
     """Both hold the same rows, with the same names of columns; returns how many."""
-    columns = columns_of(con, table)
+    columns = twins.columns_of(con, table)
     asked = ", ".join(f'"{column}"' for column in columns)
     cursor = pg.execute(f"SELECT * FROM {table}")
     assert [column.name for column in cursor.description] == list(columns)
     kinds = list(columns.values())
-    actual = rows_of(cursor.fetchall(), kinds)
-    expected = rows_of(con.execute(f"SELECT {asked} FROM {table}").fetchall(), kinds)
+    actual = twins.rows_of(cursor.fetchall(), kinds)
+    expected = twins.rows_of(con.execute(f"SELECT {asked} FROM {table}").fetchall(), kinds)
     assert actual == expected, table
     return len(actual)
 
@@ -186,77 +161,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     settings.cache_clear()
 
 
-WORDS = (
-    "Öl",
-    " straße ",
-    "",
-    "ABC",
-    "abc",
-    "Zoë",
-    "C536379",
-    "won",
-    "closedwon",
-    "DE",
-    "de",
-    "EUR",
-    "usd",
-    "x,y",
-)
-MEANT = {
-    "currency": ("EUR", "usd", "GBP"),
-    "interval": ("month", "year", "week"),
-    "status": ("active", "canceled", "paid", "open"),
-}
-NUMBERS = (0, 1, 1, 2, 3, 7, -4, 100, 40_003)
-FIRST = datetime(2025, 3, 28, 22, 30, tzinfo=UTC)
-"""Two days before clocks change."""
-
-
-def invented(table: str, rows: int = 60) -> Iterator[dict[str, Any]]:
-    """Dirty rows of a contract: nulls, odd letters, negative numbers, moments around the change of clocks.
-
-    Keys and what refers to them are small numbers, so that rows find each other.
-    """
-    contract, chance, keys = contracts()[table], random.Random(table), set()
-    accepted = {c.accepted.column: c.accepted.values for c in contract.checks if c.accepted}
-    for number in range(rows):
-        row: dict[str, Any] = {}
-        for name, column in contract.columns.items():
-            moment = FIRST + timedelta(
-                minutes=7 * chance.randrange(600),
-                days=chance.choice((0, 0, -31, -62)) + 40 * name.endswith("_end"),
-            )
-            refers = name in contract.key or name.endswith(("_id", "_ref", "external_id"))
-            value: Any = {
-                "string": str(chance.randrange(1, rows)) if refers else chance.choice(MEANT.get(name, WORDS)),
-                "integer": chance.randrange(1, rows) if refers else chance.choice(NUMBERS),
-                "float": chance.choice(NUMBERS) / 3,
-                "decimal": Decimal(chance.randrange(-500_00, 5000_00)) / 100,
-                "boolean": chance.random() < 0.4,
-                "date": moment.date(),
-                "timestamp": moment.isoformat(),
-                "json": json.dumps({"plan": chance.choice(WORDS), "n": number, "a": {"b": None}}),
-            }[column.type]
-            value = chance.choice(accepted[name]) if name in accepted else value
-            empty = column.nullable and name not in contract.key and chance.random() < 0.15
-            row[name] = None if empty else value
-        key = tuple(row[name] for name in contract.key)
-        if key not in keys:
-            keys.add(key)
-            yield row
-
-
-def invent(con: duckdb.DuckDBPyConnection) -> None:
-    """Fill the raw tables that the demo company leaves empty."""
-    for table in RAW:
-        if con.execute(f"SELECT count(*) FROM {table}").fetchone()[0] == 0:
-            kinds = contracts()[table].column_types()
-            for row in invented(table):
-                values = ", ".join(f"CAST(? AS {kinds[name]})" for name in row)
-                names = ", ".join(f'"{name}"' for name in row)
-                con.execute(f"INSERT INTO {table} ({names}) VALUES ({values})", list(row.values()))
-
-
 @pytest.fixture(scope="module")
 def built(demo: Path, pg: Any) -> Iterator[tuple[duckdb.DuckDBPyConnection, dict[str, str]]]:
     """All models built in order on both engines, and what PostgreSQL refused."""
@@ -265,7 +169,7 @@ def built(demo: Path, pg: Any) -> Iterator[tuple[duckdb.DuckDBPyConnection, dict
         con.execute("SET TimeZone = 'UTC'")
         for schema in SCHEMAS:
             con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-        invent(con)
+        twins.invent(con, RAW)
         for table in RAW:
             copy(con, pg, table)
         for model in ORDERED:

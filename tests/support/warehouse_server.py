@@ -1,4 +1,4 @@
-"""PostgreSQL as tests use it for warehouses: a role without privileges, and databases made ready in advance."""
+"""PostgreSQL as tests use it for warehouses: a role without privileges, databases made ready in advance."""
 
 from __future__ import annotations
 

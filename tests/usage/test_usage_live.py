@@ -171,7 +171,7 @@ def _contents(tenant):
 
 @pytest.mark.slow
 @settings(
-    max_examples=6, deadline=None,
+    max_examples=5, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(steps=STEPS)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -17,7 +21,7 @@ from starlette.testclient import TestClient
 from omni.settings import settings
 from omni.usage import server
 from omni.usage.feed import Feed
-from omni.usage.keys import new_key
+from omni.usage.keys import digest, new_key
 from omni.usage.live import Live, select_live, take_turn
 from omni.usage.spool import read_segment, sealed_segments, spool_folder
 
@@ -26,10 +30,8 @@ from omni.usage.spool import read_segment, sealed_segments, spool_folder
 def keys(home, monkeypatch):
     """A write key and a read key of acme."""
     made = {purpose: new_key(purpose) for purpose in ("write", "read")}
-    for purpose, (_, digest) in made.items():
-        monkeypatch.setenv(
-            f"OMNI_EVENTS__{purpose.upper()}_KEYS", json.dumps({"acme": f"{'0' * 64} {digest}"})
-        )
+    for purpose, (_, kept) in made.items():
+        monkeypatch.setenv(f"OMNI_EVENTS__{purpose.upper()}_KEYS", json.dumps({"acme": f"{'0' * 64} {kept}"}))
     settings.cache_clear()
     return {purpose: key for purpose, (key, _) in made.items()}
 
@@ -200,7 +202,8 @@ def test_every_listener_gets_the_latest_and_a_slow_one_skips():
         assert (await anext(slow))["sequence"] == 99
         assert feed.listeners == 2
         await slow.aclose()
-        await quick.aclose()
+        feed.close()
+        assert [told async for told in quick] == [told async for told in feed.listen()] == []
         assert feed.listeners == 0
 
     asyncio.run(watch())
@@ -225,14 +228,8 @@ def test_a_client_that_does_not_read_costs_no_memory(keys, tenant, monkeypatch):
     """40 MB are published past a client that reads nothing; the server keeps one state and a full buffer."""
     import tracemalloc
 
-    feeds = []
-    made = server.Feed
     app = server.build_app([tenant])
-    for route in app.routes:
-        if route.path == "/live/{tenant}/events":
-            feeds += [cell.cell_contents for cell in route.endpoint.__closure__ if cell.cell_contents]
-    [feed] = [found["acme"] for found in feeds if isinstance(found, dict)]
-    assert isinstance(feed, made)
+    feed = app.state.feeds["acme"]
     feed.publish(state(1))
     with running(app) as url:
         host, port = url.removeprefix("http://").split(":")
@@ -248,3 +245,34 @@ def test_a_client_that_does_not_read_costs_no_memory(keys, tenant, monkeypatch):
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
     assert peak < 8_000_000
+
+
+@pytest.mark.slow
+def test_the_served_door_leaves_at_once_although_somebody_watches(keys, home, event):
+    """A process of its own: on SIGTERM streams end, what was accepted is sealed, nothing is complained of."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    digests = {purpose: json.dumps({"demo": digest(key)}) for purpose, key in keys.items()}
+    variables = {f"OMNI_EVENTS__{purpose.upper()}_KEYS": value for purpose, value in digests.items()}
+    command = [sys.executable, "-c", "from omni.cli import app; app()", "events", "serve", "--port"]
+    with subprocess.Popen(
+        [*command, url.rpartition(":")[2]], env=os.environ | variables, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as serving:  # fmt: skip
+        while True:
+            try:
+                httpx.get(f"{url}/health")
+                break
+            except httpx.ConnectError:
+                assert serving.poll() is None
+        answer = httpx.post(f"{url}/events/demo", json=event(1, now()), headers=bearer(keys["write"]))
+        assert answer.status_code == 202
+        with httpx.stream("GET", f"{url}/live/demo/events", headers=bearer(keys["read"])) as stream:
+            serving.send_signal(signal.SIGTERM)
+            assert list(stream.iter_lines()) == []
+        output = serving.stdout.read()
+        assert serving.wait(10) in (0, -signal.SIGTERM)
+    assert output == f"{url}/events/demo\n"
+    [segment] = sealed_segments(home / "tenants" / "demo" / "spool" / "events")
+    assert read_segment(segment).rows["event_id"].to_pylist() == ["e1"]

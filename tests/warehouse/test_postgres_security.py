@@ -8,6 +8,7 @@ from psycopg import sql
 
 from omni.errors import ConfigError
 from omni.settings import settings
+from omni.warehouse.catalog import exists
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.postgres_connection import PostgresConnection
 
@@ -23,15 +24,15 @@ WHERE n.nspname LIKE %s AND c.relkind IN ('r', 'v')
 def two_tenants(postgres_warehouse, tenant):
     """Tenants `acme` and `acme-b`, each with a row in every kind of table and a view over one."""
     for name in ("acme", "acme-b"):
-        with open_warehouse(tenant.model_copy(update={"tenant": name})) as warehouse:
-            with warehouse.transaction() as con:
-                con.execute("CREATE TABLE core.__new_t AS SELECT 1 AS x")
-                con.execute('ALTER TABLE core.__new_t RENAME TO "t"')
-                con.execute("CREATE OR REPLACE TABLE marts.replaced AS SELECT 2 AS x")
-                con.execute("CREATE TABLE raw.loaded (x INTEGER)")
-                con.execute("INSERT INTO raw.loaded VALUES (3)")
-                con.execute("CREATE OR REPLACE VIEW staging.seen AS SELECT x FROM raw.loaded")
-                con.execute("CREATE OR REPLACE VIEW marts.twice AS SELECT x FROM staging.seen")
+        owner = tenant.model_copy(update={"tenant": name})
+        with open_warehouse(owner) as warehouse, warehouse.transaction() as con:
+            con.execute("CREATE TABLE core.__new_t AS SELECT 1 AS x")
+            con.execute('ALTER TABLE core.__new_t RENAME TO "t"')
+            con.execute("CREATE OR REPLACE TABLE marts.replaced AS SELECT 2 AS x")
+            con.execute("CREATE TABLE raw.loaded (x INTEGER)")
+            con.execute("INSERT INTO raw.loaded VALUES (3)")
+            con.execute("CREATE OR REPLACE VIEW staging.seen AS SELECT x FROM raw.loaded")
+            con.execute("CREATE OR REPLACE VIEW marts.twice AS SELECT x FROM staging.seen")
     return postgres_warehouse
 
 
@@ -100,11 +101,13 @@ def test_readers_get_the_published_layers_of_their_tenant_and_tables_made_later(
 def test_a_role_above_row_security_is_refused(
     postgres_warehouse, warehouse_server, tenant, monkeypatch, option
 ):
-    warehouse_server.postgres.run(f"DROP ROLE IF EXISTS above_{option}", f"CREATE ROLE above_{option} LOGIN {option}")
-    address = settings().warehouse_url.get_secret_value().replace("omni_app", f"above_{option.lower()}")
+    role = f"above_{option.lower()}"
+    warehouse_server.postgres.run(f"DROP ROLE IF EXISTS {role}", f"CREATE ROLE {role} LOGIN {option}")
+    address = settings().warehouse_url.get_secret_value().replace("omni_app", role)
     monkeypatch.setenv("OMNI_WAREHOUSE_URL", address)
     settings.cache_clear()
-    with pytest.raises(ConfigError, match="tenants would not be kept apart.*NOBYPASSRLS"), open_warehouse(tenant):
+    refusal = r"tenants would not be kept apart\..*NOBYPASSRLS"
+    with pytest.raises(ConfigError, match=refusal), open_warehouse(tenant):
         pass
 
 
@@ -137,5 +140,4 @@ def test_a_view_whose_columns_are_gone_goes_with_them(two_tenants, tenant):
             con.execute("DROP TABLE raw.loaded")
             con.execute("CREATE TABLE raw.loaded AS SELECT 4 AS other")
         assert warehouse.cursor().execute("SELECT other FROM raw.loaded").fetchall() == [(4,)]
-        assert isinstance(con := warehouse.cursor(), PostgresConnection)
-        assert con.views_of("staging") == {}
+        assert not exists(warehouse.cursor(), "staging.seen")

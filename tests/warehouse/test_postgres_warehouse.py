@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from omni.errors import ConfigError, SchemaError, StorageError, TransientError, WarehouseLocked
 from omni.settings import PROJECT, settings
+from omni.warehouse.catalog import exists
 from omni.warehouse.connection import schema_errors
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.publish import open_snapshot, publish
@@ -66,21 +67,19 @@ def test_it_opens_as_soon_as_a_killed_holder_is_gone_and_nothing_of_it_stays(hol
     killer = threading.Timer(0.2, os.kill, (holder.pid, signal.SIGKILL))
     killer.start()
     with open_warehouse(tenant, timeout=30) as warehouse:
-        with pytest.raises(duckdb.CatalogException):
-            warehouse.cursor().execute("SELECT * FROM core.half")
+        assert not exists(warehouse.cursor(), "core.half")
     killer.join()
 
 
 def test_a_writer_that_lost_its_lock_keeps_nothing(postgres_warehouse, warehouse_server, tenant):
     with open_warehouse(tenant) as warehouse, postgres_warehouse("omni") as owner:
-        with pytest.raises(TransientError, match="lock was lost"), warehouse.transaction() as con:
+        with pytest.raises(TransientError, match="lock was lost"), warehouse.transaction() as con:  # noqa: PT012
             con.execute("CREATE TABLE core.t AS SELECT 1 AS x")
             owner.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' AND granted "
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' "
                 "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             )
-        with pytest.raises(duckdb.CatalogException):
-            warehouse.cursor().execute("SELECT * FROM core.t")
+        assert not exists(warehouse.cursor(), "core.t")
 
 
 def test_a_lost_connection_is_transient_and_the_next_one_works(postgres_warehouse, tenant):
@@ -186,8 +185,8 @@ SCHEMA = {
 }  # fmt: skip
 
 
-@how(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(records=st.lists(ROWS, min_size=1, max_size=20))
+@how(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records=st.lists(ROWS, min_size=10, max_size=60))
 def test_any_value_goes_in_and_comes_out_of_the_snapshot_as_it_was(postgres_warehouse, tenant, records):
     frame = pl.DataFrame(records, schema=SCHEMA)
     with open_warehouse(tenant) as warehouse:
@@ -211,13 +210,15 @@ def test_vectors_sums_and_nul_are_published(postgres_warehouse, tenant):
         with warehouse.transaction() as con:
             con.register("given", pl.DataFrame({"v": [[0.5, -1.25]], "s": ["a\0b"], "n": [1]}))
             con.execute(
-                "CREATE TABLE core.t AS SELECT v, s, sum(n) OVER () AS n, sum(CAST(n AS DECIMAL(18, 2))) OVER () "
-                "AS d FROM given"
+                "CREATE TABLE core.t AS SELECT v, s, sum(n) OVER () AS n, sum(CAST(n AS DECIMAL(18, 2))) "
+                "OVER () AS d FROM given"
             )
+            con.execute("ALTER TABLE core.t ADD COLUMN u UBIGINT")
+            con.execute("UPDATE core.t SET u = -1")
         publish(warehouse)
     with open_snapshot(tenant) as reader:
-        row = reader.execute("SELECT * FROM core.t").fetchone()
-        assert row == ([0.5, -1.25], "a\ufffdb", 1, Decimal("1.00"))
+        row = reader.execute("SELECT v, s, n, d, u FROM core.t").fetchone()
+        assert row == ([0.5, -1.25], "a\ufffdb", 1, Decimal("1.00"), 2**64 - 1)
 
 
 def test_temporary_tables_of_one_cursor_are_gone_for_the_next(postgres_warehouse, tenant):

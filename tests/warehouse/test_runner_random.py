@@ -168,11 +168,14 @@ def create_source(warehouse: Warehouse) -> None:
 def tables(warehouse: Warehouse, models: dict[str, Model]) -> dict[str, list[tuple[Any, ...]]]:
     with warehouse.cursor() as con:
         return {
-            name: con.execute(
-                f"FROM {name} ORDER BY ALL"
-                if name != KEEPS_HISTORY
-                else f"SELECT buyer, revenue FROM {name} WHERE is_current ORDER BY ALL"
-            ).fetchall()
+            name: sorted(
+                con.execute(
+                    f"FROM {name}"
+                    if name != KEEPS_HISTORY
+                    else f"SELECT buyer, revenue FROM {name} WHERE is_current"
+                ).fetchall(),
+                key=repr,
+            )
             for name in models
         }
 
@@ -183,7 +186,7 @@ def check(warehouse: Warehouse, models: dict[str, Model], tenant: Tenant) -> Non
     again = build_models(warehouse, models, run_id="again")
     assert {o.built.action for o in again if o.built} == {"skip"}
     with warehouse.cursor() as con:
-        source = con.execute("FROM raw.source").to_arrow_table()  # type: ignore[attr-defined]
+        source = con.execute("FROM raw.source").pl()
         overlaps = con.execute(
             f"SELECT count(*) FROM {KEEPS_HISTORY} AS a JOIN {KEEPS_HISTORY} AS b ON a.buyer = b.buyer "
             "AND a.valid_from < coalesce(b.valid_to, TIMESTAMPTZ '9999-01-01') "
@@ -205,6 +208,18 @@ def check(warehouse: Warehouse, models: dict[str, Model], tenant: Tenant) -> Non
           suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
 @given(plan=st.lists(steps, min_size=4, max_size=14))
 def test_any_sequence_ends_like_one_full_build(plan, home, tenant, tmp_path):
+    follow(plan, tenant, tmp_path)
+
+
+@pytest.mark.slow
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(plan=st.lists(steps, min_size=6, max_size=10))
+def test_any_sequence_in_postgresql_ends_like_one_full_build(plan, postgres_warehouse, tenant, tmp_path):
+    follow(plan, tenant, tmp_path)
+
+
+def follow(plan: list[tuple[Any, ...]], tenant: Tenant, tmp_path: Path) -> None:
+    """Take the steps of a plan, then compare with one full build."""
     edited: frozenset[str] = frozenset()
     models = write_models(tmp_path, edited)
     with open_empty(tenant) as warehouse, warehouse.one_thread():
@@ -255,7 +270,9 @@ with open_warehouse(tenant) as opened:
 """
 
 
-def test_a_killed_process_leaves_nothing_that_the_next_run_does_not_repair(home, tenant, tmp_path):
+def test_a_killed_process_leaves_nothing_that_the_next_run_does_not_repair(
+    either_warehouse, tenant, tmp_path
+):
     models = write_models(tmp_path, frozenset())
     killed = tenant.model_copy(update={"tenant": "killed"})
     with open_warehouse(killed) as warehouse:

@@ -16,7 +16,7 @@ WITH gaps AS (
 )
 SELECT
     source, event_id, account, actor_id, event, page, channel, properties, occurred_at, event_date, position,
-    max(CASE WHEN previous_at IS NULL OR occurred_at - previous_at > INTERVAL 30 MINUTE THEN occurred_at END)
+    max(CASE WHEN previous_at IS NULL OR occurred_at > previous_at + INTERVAL 30 MINUTE THEN occurred_at END)
         OVER (
             PARTITION BY actor_id ORDER BY occurred_at, position
             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW

@@ -36,7 +36,9 @@ SELECT
     max(page) FILTER (WHERE nth_page_back = 1) AS exit_page,
     CAST(count(*) AS BIGINT) AS events,
     CAST(count(page) AS BIGINT) AS pages,
-    CAST(extract(epoch FROM max(occurred_at) - session_started_at) AS DOUBLE) AS duration_seconds,
+    CAST(
+        CAST(extract(epoch FROM max(occurred_at)) - extract(epoch FROM session_started_at) AS DECIMAL(18, 6)) AS DOUBLE
+    ) AS duration_seconds,
     count(*) = 1 AS is_bounced
 FROM numbered
 GROUP BY actor_id, session_started_at

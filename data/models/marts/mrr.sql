@@ -4,7 +4,7 @@ owner: finance@demo.example
 description: >
   Monthly recurring revenue by month and currency, from what invoices cover (core.subscription_months), and how it
   moved since the month before, customer by customer: new (never had one), reactivation, expansion, contraction,
-  churn.
+  churn. mrr_home is in the company's currency, at the rate of the month's last day.
 grain: [month, currency]
 time_column: month
 checks:
@@ -40,8 +40,9 @@ WITH amounts AS (
     WHERE month < last_month AND (next_month IS NULL OR next_month > month_after)
 )
 SELECT
-    month, currency,
+    m.month, m.currency,
     CAST(sum(amount) AS DECIMAL(18, 2)) AS mrr,
+    CAST(sum(amount * CASE WHEN m.currency = :currency THEN 1 ELSE r.rate END) AS DECIMAL(18, 2)) AS mrr_home,
     count(*) FILTER (WHERE amount > 0) AS customers,
     count(*) FILTER (WHERE amount > 0 AND is_new) AS new_customers,
     count(*) FILTER (WHERE amount = 0) AS churned_customers,
@@ -53,5 +54,7 @@ SELECT
     CAST(coalesce(sum(before - amount) FILTER (WHERE amount > 0 AND amount < before), 0) AS DECIMAL(18, 2))
         AS contraction_mrr,
     CAST(coalesce(sum(before) FILTER (WHERE amount = 0), 0) AS DECIMAL(18, 2)) AS churned_mrr
-FROM moves
-GROUP BY month, currency
+FROM moves AS m
+LEFT JOIN core.exchange_rates AS r
+    ON r.currency = m.currency AND r.rate_date = CAST(m.month + INTERVAL 1 MONTH AS DATE) - 1
+GROUP BY m.month, m.currency

@@ -11,11 +11,16 @@ checks:
   - unique: [period, cohort, periods_since]
 */
 WITH active AS (
-    SELECT DISTINCT actor_id, event_date FROM core.usage_events WHERE actor_id IS NOT NULL
+    SELECT DISTINCT
+        actor_id,
+        CAST(date_trunc('week', event_date) AS DATE) AS week,
+        CAST(date_trunc('month', event_date) AS DATE) AS month
+    FROM core.usage_events
+    WHERE actor_id IS NOT NULL
 ), periods AS (
-    SELECT DISTINCT 'week' AS period, actor_id, CAST(date_trunc('week', event_date) AS DATE) AS begins FROM active
+    SELECT DISTINCT 'week' AS period, actor_id, week AS begins FROM active
     UNION ALL
-    SELECT DISTINCT 'month' AS period, actor_id, CAST(date_trunc('month', event_date) AS DATE) AS begins FROM active
+    SELECT DISTINCT 'month' AS period, actor_id, month AS begins FROM active
 ), seen AS (
     SELECT period, begins, min(begins) OVER (PARTITION BY period, actor_id) AS cohort FROM periods
 ), cells AS (
@@ -27,7 +32,7 @@ WITH active AS (
     FROM (VALUES ('week'), ('month')) AS t(period)
     CROSS JOIN marts.usage_stickiness AS d
 ), newest AS (
-    SELECT max(event_date) AS last_day FROM active
+    SELECT max(event_date) AS last_day FROM core.usage_events WHERE actor_id IS NOT NULL
 )
 SELECT
     c.period,
