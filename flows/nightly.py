@@ -7,7 +7,7 @@ from typing import Any
 from prefect import State, flow
 
 from flows.settings import RUNNER
-from tasks import anomaly, crm, documents, experiments, models, predictions, publishing
+from tasks import anomaly, attribution, crm, documents, experiments, models, predictions, publishing
 from tasks.connections import connected
 from tasks.run import Run, running
 
@@ -21,6 +21,7 @@ def stages(run: Run) -> None:
     results = [
         *predictions.train_models(run, built),
         *experiments.analyse_experiments(run, built),
+        *attribution.attribute_all(run, built),
         *anomaly.detect_anomalies(run, rolled),
     ]
     published = publishing.publish_all(

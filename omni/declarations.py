@@ -167,7 +167,7 @@ def columns_of(contracts: Mapping[str, Contract], models: Mapping[str, Model], t
             found[contract.table] = {name: column.duckdb_type for name, column in contract.columns.items()}
         for model in in_order(models, contracts):
             try:
-                con.execute(f"CREATE TABLE {model.name} AS SELECT * FROM ({model.bound(tenant)}) LIMIT 0")
+                con.execute(f"CREATE TABLE {model.name} AS SELECT * FROM ({model.stored(tenant)}) LIMIT 0")
             except duckdb.Error as error:
                 raise SchemaError(f"{model.origin}: {str(error).splitlines()[0]}") from None
             found[model.name] = {row[0]: row[1] for row in con.execute(f"DESCRIBE {model.name}").fetchall()}

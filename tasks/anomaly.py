@@ -9,8 +9,10 @@ from omni.anomaly.detect import Detector, detect_all
 from omni.bi.metrics import metrics
 from omni.warehouse.contracts import contracts
 from omni.warehouse.database import open_warehouse
+from omni.warehouse.models import stored_inputs
 from omni.warehouse.versions import complete_through, fingerprint, finish_step, step_is_fresh
 from omni.warehouse.write import replace_table
+from tasks.models import all_models
 from tasks.policy import Handle, step
 from tasks.run import Run, Step
 
@@ -27,12 +29,13 @@ def watched() -> list[str]:
 @step(STAGE, "detect")
 def detect(tenant: str, run_id: str) -> Handle:
     """Judge every day of every watched metric and replace the flags."""
-    names = watched()
+    names, models = watched(), all_models()
     owner = tenancy.get(tenant)
     with open_warehouse(owner) as warehouse:
         with warehouse.cursor() as con:
             through = complete_through(con, owner.timezone)
-            inputs = fingerprint(con, [f"metrics.{name}" for name in names], names, Detector(), through)
+            tables = {table for name in names for table in stored_inputs(models[f"metrics.{name}"], models)}
+            inputs = fingerprint(con, tables, names, Detector(), through)
             if (known := step_is_fresh(con, STAGE, inputs)) is not None:
                 return known | {"rows": 0}
             flags = detect_all(con, names, through=through)

@@ -229,8 +229,11 @@ def _outputs(scope: Scope, trace: _Trace) -> dict[str, Carried]:
     if scope.set_operation_scopes:
         found = _united(scope, trace)
     elif isinstance(scope.expression, exp.Query):
-        for projection in scope.expression.selects:
-            found[projection.alias_or_name] = _origins(projection, scope, trace)
+        for place, projection in enumerate(scope.expression.selects):
+            # Columns without a name, or with another's, keep their place: a UNION goes by it.
+            name = projection.alias_or_name
+            unique = name if name and name not in found else f"{name}#{place}"
+            found[unique] = _origins(projection, scope, trace)
     trace.done[key] = found
     return found
 

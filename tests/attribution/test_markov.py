@@ -126,8 +126,9 @@ def attributed(touches: pd.DataFrame, conversions: pd.DataFrame) -> dict[str, pd
         )
         con.execute(
             "CREATE TABLE core.attribution_conversions AS SELECT * REPLACE ("
-            "CAST(converted_at AS TIMESTAMPTZ) AS converted_at, CAST(conversion_date AS DATE) AS conversion_date, CAST(amount AS DECIMAL(18, 2)) "
-            "AS amount) FROM given_conversions"
+            "CAST(converted_at AS TIMESTAMPTZ) AS converted_at, "
+            "CAST(conversion_date AS DATE) AS conversion_date, "
+            "CAST(amount AS DECIMAL(18, 2)) AS amount) FROM given_conversions"
         )
         for name in ("touchpoints", "channels", "journeys"):
             query = models[f"marts.attribution_{name}"].bound(tenant)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from omni.bi.daily import rollup_models
-from omni.bi.metrics import Metric, dimensions_of, in_order, load_metrics, metrics, validate
+from omni.bi.metrics import Metric, adds_up, dimensions_of, in_order, load_metrics, metrics, validate
 from omni.bi.queries import compile_query
 from omni.errors import ConfigError
 from omni.settings import settings
@@ -140,6 +140,47 @@ WRONG = {
     "filter with a subquery": (REVENUE | {"filter": "channel IN (SELECT x FROM core.y)"}, "filter"),
     "filter with an aggregate": (REVENUE | {"filter": "sum(revenue) > 1"}, "filter"),
     "filter with a parameter": (REVENUE | {"filter": "channel = :tenant"}, "filter"),
+    "percentile without p": (
+        REVENUE | {"measure": {"agg": "percentile", "column": "revenue"}},
+        "takes column, p",
+    ),
+    "percentile above one": (
+        REVENUE | {"measure": {"agg": "percentile", "column": "revenue", "p": 95}},
+        "measure.p",
+    ),
+    "cumulative with a model": (
+        REVENUE | {"measure": {"agg": "cumulative", "metric": "orders"}},
+        "model, time_column, dimensions from its parts",
+    ),
+    "cumulative of a window per year": (
+        RATIO | {"measure": {"agg": "cumulative", "metric": "orders", "window": "7d", "per": "year"}},
+        "not both",
+    ),
+    "change by an unknown unit": (
+        RATIO | {"measure": {"agg": "change", "metric": "orders", "offset": "1h"}},
+        "measure.offset",
+    ),
+    "state that is a distinct count": (
+        REVENUE | {"measure": {"agg": "count_distinct", "column": "x"}, "semi_additive": {"take": "last"}},
+        "semi_additive belongs to sums and counts",
+    ),
+    "derived with a function": (
+        RATIO | {"measure": {"agg": "derived", "expression": "sum(revenue) - orders"}},
+        "measure: .*'SUM.revenue.' is not allowed",
+    ),
+    "derived with a text": (
+        RATIO | {"measure": {"agg": "derived", "expression": "revenue - 'x'"}},
+        "measure: .*is not allowed",
+    ),
+    "derived of nothing": (
+        RATIO | {"measure": {"agg": "derived", "expression": "1 + 1"}},
+        "names no metric",
+    ),
+    "conversion without its second step": (
+        REVENUE | {"measure": {"agg": "conversion", "column": "x", "first": "is_seen", "within": "7d"}},
+        "takes column, first, then, within",
+    ),
+    "name of stored cells": (REVENUE | {"name": "revenue__day"}, "names with __"),
     "filter with a table": (REVENUE | {"filter": "orders.channel = 'web'"}, "filter"),
 }
 
@@ -177,6 +218,60 @@ def test_part_of_a_ratio_exists_and_is_no_ratio(tmp_path: Path) -> None:
         load_metrics(tmp_path)
 
 
+MADE_WRONG = {
+    "running total of distinct counts": (
+        {"agg": "cumulative", "metric": "buyers"},
+        r"measure\.metric: days of buyers \(count_distinct\) do not add up",
+    ),
+    "running total of a state": (
+        {"agg": "cumulative", "metric": "stock"},
+        r"days of stock \(semi-additive\) do not add up",
+    ),
+    "running total of a ratio": ({"agg": "cumulative", "metric": "basket"}, r"days of basket \(ratio\)"),
+    "running total of a product": (
+        {"agg": "cumulative", "metric": "product"},
+        r"days of product \(derived\) do not add up",
+    ),
+    "arithmetic on a ratio": ({"agg": "derived", "expression": "basket * 2"}, "basket is itself a ratio"),
+    "arithmetic on nothing known": (
+        {"agg": "derived", "expression": "revenu - orders"},
+        r"measure\.expression: no metric 'revenu'; did you mean revenue\?",
+    ),
+    "change of a change": ({"agg": "change", "metric": "growth", "offset": "1y"}, "itself a change"),
+}
+
+
+@pytest.mark.parametrize(("measure", "message"), MADE_WRONG.values(), ids=MADE_WRONG)
+def test_what_a_metric_cannot_be_made_of_is_refused(
+    measure: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    written(
+        tmp_path,
+        REVENUE, ORDERS, RATIO,
+        REVENUE | {"name": "buyers", "measure": {"agg": "count_distinct", "column": "customer_id"}},
+        REVENUE | {"name": "stock", "semi_additive": {"over": "time", "take": "last"}},
+        RATIO | {"name": "product", "measure": {"agg": "derived", "expression": "revenue * orders"}},
+        RATIO | {"name": "growth", "measure": {"agg": "change", "metric": "revenue", "offset": "1y"}},
+        RATIO | {"name": "wrong", "measure": measure},
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=rf"wrong\.yml: .*{message}"):
+        load_metrics(tmp_path)
+
+
+def test_sums_of_sums_add_up_and_products_do_not(tmp_path: Path) -> None:
+    def derived(name: str, expression: str) -> dict[str, Any]:
+        return RATIO | {"name": name, "measure": {"agg": "derived", "expression": expression}}
+
+    written(
+        tmp_path, REVENUE, ORDERS,
+        derived("profit", "revenue - 2 * orders"), derived("tax", "(revenue - orders) / 5"),
+        derived("offset", "revenue - 5"), derived("product", "revenue * orders"),
+        derived("quotient", "5 / revenue"),
+    )  # fmt: skip
+    found = load_metrics(tmp_path)
+    assert {name for name, m in found.items() if adds_up(m, found)} == {"revenue", "orders", "profit", "tax"}
+
+
 MISSING = {
     "table": (REVENUE | {"model": "core.order"}, r"model: no table core\.order; did you mean core\.orders\?"),
     "measure": (REVENUE | {"measure": {"agg": "sum", "column": "revenu"}}, r"measure\.column: .*'revenu'"),
@@ -199,3 +294,57 @@ def test_all_wrong_names_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         validate({"revenue": wrong, "orders": other}, COLUMNS)
     assert len(str(caught.value).splitlines()) == 3
+
+
+TYPES = {
+    "core.orders": {"order_date": "DATE", "placed_at": "TIMESTAMPTZ", "channel": "VARCHAR", "sku": "VARCHAR",
+                    "customer_id": "VARCHAR", "revenue": "DECIMAL(18,2)"},
+    "core.customers": {"customer_id": "VARCHAR", "country": "VARCHAR"},
+    "core.lines": {"order_id": "VARCHAR", "sku": "VARCHAR", "color": "VARCHAR"},
+}  # fmt: skip
+KEYS = {"core.customers": ["customer_id"], "core.lines": ["order_id", "sku"]}
+
+
+def joined(**join: Any) -> dict[str, Any]:
+    return REVENUE | {"joins": {"other": join}}
+
+
+TYPED = {
+    "sum of a text": (
+        REVENUE | {"measure": {"agg": "sum", "column": "channel"}},
+        r"measure\.column: core\.orders\.channel is VARCHAR; sum needs a number",
+    ),
+    "time that is no day": (
+        REVENUE | {"time_column": "placed_at"},
+        r"time_column: core\.orders\.placed_at is TIMESTAMPTZ; it must be a DATE",
+    ),
+    "fan-out": (
+        joined(model="core.lines", key="sku", dimensions=["color"]),
+        r"joins\.other: rows of core\.lines are told apart by order_id, sku, not by sku alone",
+    ),
+    "join of no table": (
+        joined(model="core.customer", key="customer_id", dimensions=["country"]),
+        r"joins\.other: no table core\.customer; did you mean core\.customers",
+    ),
+    "join of no column": (
+        joined(model="core.customers", key="customer_id", dimensions=["land"]),
+        r"joins\.other: core\.customers has no column 'land'",
+    ),
+    "join by no column": (
+        joined(model="core.customers", key="customer", to="customer_id", dimensions=["country"]),
+        r"joins: core\.orders has no column 'customer'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("declaration", "message"), TYPED.values(), ids=TYPED)
+def test_types_and_joins_are_checked(declaration: dict[str, Any], message: str) -> None:
+    metric = Metric.model_validate(declaration)
+    with pytest.raises(ConfigError, match=f"metric revenue: {message}"):
+        validate({"revenue": metric}, TYPES, KEYS)
+
+
+def test_a_join_to_one_row_is_allowed() -> None:
+    one = Metric.model_validate(joined(model="core.customers", key="customer_id", dimensions=["country"]))
+    validate({"revenue": one}, TYPES, KEYS)
+    assert dimensions_of(one, {}) == ["channel", "other.country"]

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from omni.bi.daily import models_of
-from omni.bi.metrics import Metric, load_metrics
+from omni.bi.metrics import Metric, in_order, load_metrics
 from omni.settings import PROJECT, settings
 from omni.tenancy import Tenant
 from omni.warehouse.database import open_warehouse
@@ -209,6 +209,20 @@ def add_results(con: duckdb.DuckDBPyConnection, loaded: datetime) -> None:
             "INSERT INTO ops.loads VALUES ('r1', $1, $2, $3, 120, 100, 20, 0, 0, 120, $4)",
             [table.split("__")[0], stream, f"raw.{table}", loaded - timedelta(hours=age)],
         )
+
+
+def _measured(con: duckdb.DuckDBPyConnection, metrics: dict[str, Metric]) -> dict[str, Metric]:
+    """The metrics that the tables at hand have the columns for, and those made of such."""
+    rows = con.execute(
+        "SELECT table_schema || '.' || table_name, column_name FROM information_schema.columns"
+    ).fetchall()
+    known: dict[str, Metric] = {}
+    for metric in in_order(metrics):
+        columns = {column for table, column in rows if table == metric.model}
+        used = {column for names in metric.columns.values() for column in names}
+        if used <= columns and all(part in known for part in metric.parts):
+            known[metric.name] = metric
+    return known
 
 
 def build_company(
