@@ -64,11 +64,11 @@ def trace(sql: str) -> dict[str, dict[str, str]]:
             {"b": {"email": "copied"}},
         ),
         (
-            "SELECT id AS a, page AS b, page AS c FROM raw.visits UNION ALL SELECT 1, 1, email FROM raw.people",
+            "SELECT id AS a, page AS b, id AS c FROM raw.visits UNION SELECT 1, 1, email FROM raw.people",
             {"c": {"email": "copied"}},
         ),
         (
-            "SELECT id AS a, id AS b, page AS c FROM raw.visits UNION ALL SELECT id, id, email FROM raw.people",
+            "SELECT id AS a, id AS b, id AS c FROM raw.visits UNION SELECT id, id, email FROM raw.people",
             {"c": {"email": "copied"}},
         ),
         (
