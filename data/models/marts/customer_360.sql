@@ -4,7 +4,7 @@ owner: privacy@demo.example
 description: >
   One row per person (core.person_links) with what all systems know: orders and revenue in the company's currency,
   value segment, deals, tickets, e-mails, web visits, when last seen, and what each system says about mail. Of several
-  customers the one who ordered last decides on segment and country. may_mail: some system says yes and Salesforce does not say no; the consent ledger has the last word.
+  customers the one who ordered last decides on segment and country. accepts_marketing: some system says yes and Salesforce does not say no; the consent ledger has the last word.
 grain: [person_id]
 time_column: first_seen_date
 checks:
@@ -51,7 +51,7 @@ SELECT
     coalesce(a.emails, 0) AS emails, coalesce(a.emails_opened, 0) AS emails_opened,
     coalesce(a.emails_clicked, 0) AS emails_clicked, coalesce(a.web_visits, 0) AS web_visits,
     p.is_delinquent, p.shop_marketing, p.crm_newsletter, p.salesforce_opt_out,
-    coalesce(p.shop_marketing OR p.crm_newsletter, FALSE) AND NOT coalesce(p.salesforce_opt_out, FALSE) AS may_mail
+    coalesce(p.shop_marketing OR p.crm_newsletter, FALSE) AND NOT coalesce(p.salesforce_opt_out, FALSE) AS accepts_marketing
 FROM people AS p
 LEFT JOIN marts.person_orders AS v ON v.person_id = p.person_id
 LEFT JOIN marts.person_activity AS a ON a.person_id = p.person_id
