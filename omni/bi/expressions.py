@@ -21,6 +21,8 @@ _ARITHMETIC = (
     exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Paren, exp.Neg, exp.Literal, exp.Column, exp.Identifier,
 )  # fmt: skip
 
+_TRUTHS = ("true", "false", "t", "f", "yes", "no", "y", "n", "on", "off")
+
 
 def parse_filter(sql: str, field: str = "filter") -> exp.Condition:
     """A condition on a model's own columns.
@@ -131,16 +133,20 @@ def render(expression: exp.Expr, name: Callable[[str], str], *, safe_division: b
 
 
 def single_member(condition: exp.Condition) -> tuple[str, str] | None:
-    """Dimension and member if the condition is `dimension = 'member'` and no more."""
+    """Dimension and member if the condition is `dimension = 'member'` and no more.
+
+    None too if the text may be a number, a date or a truth value, of which one value has several texts.
+    """
     inner = condition.unnest()
     if not isinstance(inner, exp.EQ):
         return None
     column, value = inner.this, inner.expression
-    if isinstance(column, exp.Literal):
-        column, value = value, column
-    if isinstance(column, exp.Column) and isinstance(value, exp.Literal) and value.is_string:
-        return columns_of(column)[0], str(value.this)
-    return None
+    if not isinstance(column, exp.Column) or not isinstance(value, exp.Literal) or not value.is_string:
+        return None
+    member = str(value.this)
+    if any(letter.isdigit() for letter in member) or member.lower() in _TRUTHS:
+        return None
+    return columns_of(column)[0], member
 
 
 def is_linear(expression: exp.Expr) -> bool:

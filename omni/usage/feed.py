@@ -19,6 +19,8 @@ from omni.tenancy import Tenant
 State = Mapping[str, Any]
 """See `omni.usage.live.take_turn`; plain JSON values."""
 
+NEEDED = {"sequence", "version", "metrics", "corrections", "corrections_since"}
+"""What a state must have to be gone on from."""
 KEPT_CORRECTIONS = 500
 """Corrections a state carries at most."""
 
@@ -115,12 +117,12 @@ def state_file(tenant: Tenant) -> Path:
 
 
 def read_state(tenant: Tenant) -> State | None:
-    """The state another process wrote; None if there is none."""
+    """The state another process wrote; None if there is none, or it is no state of this version."""
     try:
-        state: State = json.loads(state_file(tenant).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        state = json.loads(state_file(tenant).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return None
-    return state
+    return state if isinstance(state, dict) and state.keys() >= NEEDED else None
 
 
 async def follow(tenant: Tenant, feed: Feed, seconds: float = 0.25) -> None:

@@ -176,9 +176,6 @@ def configuration() -> dict[str, str | bool | int | float | list[str]]:
 
 
 def _connect(path: Path, timeout: float) -> duckdb.DuckDBPyConnection:
-    private_folder(settings().home)
-    private_folder(path.parent.parent)
-    private_folder(path.parent)
     deadline = time.monotonic() + timeout
     wait = 0.05
     while True:
@@ -284,6 +281,8 @@ def open_warehouse(tenant: Tenant, *, timeout: float | None = None) -> Iterator[
 
 def _opened(tenant: Tenant, path: Path, timeout: float) -> _Shared | PostgresShared:
     shared: _Shared | PostgresShared
+    for folder in (settings().home, path.parent.parent, path.parent):
+        private_folder(folder)
     if settings().warehouse_url is None:
         shared = _Shared(_connect(path, timeout))
     else:

@@ -73,10 +73,8 @@ def _create_views(copy: duckdb.DuckDBPyConnection, views: dict[str, str]) -> Non
                 if len(waiting) == 1:
                     raise
                 left[name] = select
-        if len(left) == len(waiting):
-            waiting = dict([left.popitem()])  # none can be made: let the database say why
-        else:
-            waiting = left
+        # If none can be made, let the database say why.
+        waiting = dict([left.popitem()]) if len(left) == len(waiting) else left
 
 
 def _state(con: Connection) -> list[list[str]]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from omni.errors import ConfigError
 from omni.settings import settings as omni_settings
 from omni.usage.collect import Collector
-from omni.usage.feed import Feed, read_state, told
+from omni.usage.feed import Feed, read_state, state_file, told
 from omni.usage.live import Live, select_live, take_turn
 from omni.usage.load import load_events
 from omni.usage.spool import Spool, sealed_segments, spool_folder
@@ -96,6 +96,15 @@ def test_a_restarted_process_goes_on_with_the_sequence(live, put, event):
     put([event(2)])
     take_turn(again)
     assert again.feed.latest["sequence"] == 2
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"sequence": 7}'])
+def test_a_state_file_that_is_none_is_begun_anew(live, put, event, text):
+    state_file(live.tenant).parent.mkdir(parents=True)
+    state_file(live.tenant).write_text(text)
+    put([event(1)])
+    take_turn(live)
+    assert read_state(live.tenant)["sequence"] == 1
 
 
 def test_at_midnight_the_window_moves_although_nothing_came(live, put, event):
