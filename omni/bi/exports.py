@@ -36,6 +36,7 @@ from omni import yamlfile
 from omni.errors import ConfigError
 from omni.files import replacing
 from omni.settings import settings
+from omni.spreadsheet import formula_safe
 from omni.yamlfile import Declaration
 
 Format = Literal["csv", "parquet", "xlsx"]
@@ -47,8 +48,6 @@ EXCEL_ROWS = 1_048_575
 """Rows a sheet holds below its header."""
 EXCEL_TEXT = 32_767
 """Characters a cell holds."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
-"""First characters that make a spreadsheet run a text (OWASP, CSV injection)."""
 
 
 class Delivery(Declaration):
@@ -265,13 +264,6 @@ def _csv(con: duckdb.DuckDBPyConnection, export: Export, path: Path) -> int:
             writer.writerows([[formula_safe(_plain(value)) for value in row] for row in rows])
             count += len(rows)
     return count
-
-
-def formula_safe(value: object) -> object:
-    """A text that a spreadsheet would run as a formula gets an apostrophe in front."""
-    if isinstance(value, str) and value.lstrip(" ").startswith(FORMULA):
-        return f"'{value}"
-    return value
 
 
 def _plain(value: object) -> object:

@@ -139,9 +139,6 @@ def _of_metrics(project: Project) -> Iterator[Use]:
         for alias, join in metric.joins.items():
             for column in [join.target, *join.dimensions]:
                 yield Use("metric", metric.name, file, f"joins.{alias}", join.model, column)
-        for alias, join in metric.joins.items():
-            for column in [join.target, *join.dimensions]:
-                yield Use("metric", metric.name, file, f"joins.{alias}", join.model, column)
         for part in metric.parts:
             yield Use("metric", metric.name, file, "measure", f"metrics.{part}", "value")
 

@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from omni import tenancy
-from omni.bi.exports import formula_safe
 from omni.errors import ConfigError
+from omni.spreadsheet import formula_safe
 from omni.warehouse.publish import open_snapshot
 
 Rows = list[tuple[Any, ...]]

@@ -146,7 +146,7 @@ def print_answer(
 
 
 def _print_csv(found: Answer) -> None:
-    from omni.bi.exports import formula_safe
+    from omni.spreadsheet import formula_safe
 
     writer = csv.writer(sys.stdout)
     writer.writerow([*(column.name for column in found.columns), "complete"])

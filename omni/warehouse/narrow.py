@@ -62,6 +62,8 @@ def _narrow(query: exp.Expr | None, column: str, trace: _Trace) -> bool:
     """Add the range somewhere below `query`, whose output column is given; False if it is not sure."""
     if isinstance(query, exp.Subquery):
         return not query.args.get("pivots") and _narrow(query.this, column, trace)
+    if isinstance(query, exp.Union):
+        return _narrow_branches(query, column, trace)
     if not isinstance(query, exp.Select) or _is_barrier(query):
         return False
     value: exp.Expr | None = next(
@@ -81,6 +83,21 @@ def _narrow(query: exp.Expr | None, column: str, trace: _Trace) -> bool:
     source, trace = traced
     found = _source(query, source)
     return found is not None and _into_source(query, source, found, trace)
+
+
+def _narrow_branches(union: exp.Union, column: str, trace: _Trace) -> bool:
+    """Add the range to the branches of a UNION ALL where it is sure; each holds rows of its own."""
+    names = union.left.named_selects
+    beside = ("distinct", "by_name", "limit", "offset")
+    if names.count(column) != 1 or any(union.args.get(part) for part in beside):
+        return False
+    added = False
+    for branch in (union.left, union.right):
+        query = branch.unnest()
+        selected = query.named_selects if isinstance(query, exp.Query) else []
+        if len(selected) == len(names) and "*" not in selected:
+            added |= _narrow(query, selected[names.index(column)], trace)
+    return added
 
 
 def _is_barrier(query: exp.Select) -> bool:

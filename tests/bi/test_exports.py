@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from omni.bi.exports import EXCEL_ROWS, Export, formula_safe, load_exports, refuse_personal, write_export
+from omni.bi.exports import EXCEL_ROWS, Export, load_exports, refuse_personal, write_export
 from omni.errors import ConfigError
 
 COLUMNS = ["id", "said", "amount", "day", "at", "good", "share"]

@@ -99,6 +99,11 @@ NARROWED = {
         "SELECT CAST(e.at_utc AS DATE) AS d, count(*) AS n FROM raw.users AS u JOIN raw.events AS e "
         "ON u.user_id = e.user_id AND u.seen > e.at_utc GROUP BY 1"
     ),
+    "union": "SELECT at_day AS d, id FROM raw.events UNION ALL SELECT at_day, -id FROM raw.events",
+    "union of which one branch is sure": (
+        f"WITH e AS (SELECT {DAILY} AS x, id FROM raw.events UNION ALL SELECT CAST(at_text AS DATE), -id "
+        "FROM raw.events UNION ALL (SELECT at_day, 0 FROM raw.events)) SELECT x AS d, id FROM e"
+    ),
     "window within the day": (
         f"SELECT {DAILY} AS d, id, row_number() OVER (PARTITION BY {DAILY} ORDER BY id) AS r FROM raw.events"
     ),
@@ -129,7 +134,17 @@ LEFT_ALONE = {
     "rollup": (
         "SELECT CAST(at_utc AS DATE) AS d, user_id, count(*) AS n FROM raw.events GROUP BY ROLLUP (1, 2)"
     ),
-    "union": "SELECT at_day AS d, id FROM raw.events UNION ALL SELECT at_day, -id FROM raw.events",
+    "union of distinct rows": (
+        "SELECT at_day AS d, id FROM raw.events UNION SELECT at_day, -id FROM raw.events"
+    ),
+    "union with a limit": (
+        "SELECT at_day AS d, id FROM raw.events UNION ALL SELECT at_day, -id FROM raw.events "
+        "ORDER BY id LIMIT 9000"
+    ),
+    "union of columns by name": (
+        "SELECT at_day AS d, id FROM raw.events UNION ALL BY NAME "
+        "SELECT -id AS id, at_day AS d FROM raw.events"
+    ),
 }
 
 
