@@ -3,8 +3,8 @@
     python -m benchmarks.warehouse_load --rows 200000                       # a DuckDB file
     OMNI_WAREHOUSE_URL=postgresql://… python -m benchmarks.warehouse_load   # PostgreSQL; uses schemas bench_*
 
-Prints one line of JSON per step: wall and CPU seconds of this process (the server's work is its own), and what
-the load did. The tables of the tenant `bench` are emptied first.
+Prints one line of JSON per step: wall and CPU seconds of this process (the server's are its own), what the
+load did. The tables of the tenant `bench` are emptied first.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Warehouse(Block):
-    """A tenant's warehouse. Save it under the tenant's name.
+    """A tenant's warehouse: DuckDB, or PostgreSQL by `OMNI_WAREHOUSE_URL`. Save it under the tenant's name.
 
     Example:
         Load a saved warehouse and read from it:
@@ -22,7 +22,7 @@ class Warehouse(Block):
 
         saved = Warehouse.load("BLOCK_NAME")
         with saved.open() as warehouse, warehouse.cursor() as connection:
-            connection.sql("SELECT count(*) FROM core.orders").show()
+            print(connection.execute("SELECT count(*) FROM core.orders").fetchone())
         ```
     """
 

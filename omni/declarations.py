@@ -19,8 +19,9 @@ from omni.bi.daily import rollup_models
 from omni.bi.exports import Export
 from omni.bi.funnel_sql import funnel_models
 from omni.bi.funnels import load_funnels
-from omni.bi.metrics import load_metrics
+from omni.bi.metrics import Metric, load_metrics
 from omni.bi.metrics import validate as validate_metrics
+from omni.bi.units import refusal
 from omni.catalogue.impact import impact
 from omni.catalogue.project import Project, load_boards
 from omni.destinations import copy_declaration as copies
@@ -28,7 +29,7 @@ from omni.destinations import declaration as write_backs
 from omni.destinations.copy_declaration import Copy
 from omni.destinations.declaration import WriteBack
 from omni.errors import ConfigError, SchemaError
-from omni.experiments.declaration import load_experiments
+from omni.experiments.declaration import Experiment, load_experiments
 from omni.ml.declaration import load_predictions
 from omni.privacy.datamap import DataMap, build_map
 from omni.settings import settings
@@ -72,9 +73,10 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
         _require(
             columns,
             experiment.table,
-            [o.column for o in experiment.outcomes],
+            [o.read for o in experiment.outcomes],
             f"experiment {experiment.name}",
         )
+        _metrics_of_units_exist(experiment, metrics, columns)
     predictions = load_predictions(data / "predictions")
     for prediction in predictions.values():
         used = [prediction.entity, prediction.time, prediction.label]
@@ -184,6 +186,19 @@ def _require(columns: Columns, table: str, names: list[str], who: str) -> None:
         raise ConfigError(
             f"{who}: {table} has no column {', '.join(missing)}; it has {', '.join(columns[table])}"
         )
+
+
+def _metrics_of_units_exist(experiment: Experiment, metrics: Mapping[str, Metric], columns: Columns) -> None:
+    for outcome in experiment.outcomes:
+        if outcome.metric is None:
+            continue
+        who = f"experiment {experiment.name}: outcome {outcome.name}"
+        if outcome.metric not in metrics:
+            raise ConfigError(f"{who}: no metric {outcome.metric!r}; `omni metrics list` lists them")
+        metric = metrics[outcome.metric]
+        if problem := refusal(metric):
+            raise ConfigError(f"{who}: {problem}")
+        _require(columns, metric.model or "", [outcome.key or ""], who)
 
 
 def _apis_have_streams(apis: Mapping[str, Api], contracts: Mapping[str, Contract]) -> None:

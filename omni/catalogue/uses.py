@@ -168,6 +168,8 @@ def _of_analyses(project: Project) -> Iterator[Use]:
         file = str(folder / f"{experiment.name}.yml")
         for column in experiment.columns:
             yield Use("experiment", experiment.name, file, "columns", experiment.table, column)
+        for name in experiment.metrics:
+            yield Use("experiment", experiment.name, file, "outcomes", f"metrics.{name}", "value")
     folder = project.folder / "predictions"
     for prediction in load_predictions(folder).values():
         file = str(folder / f"{prediction.name}.yml")

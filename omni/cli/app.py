@@ -14,6 +14,7 @@ from omni.cli.exports import export, outbox
 from omni.cli.lake import app as lake
 from omni.cli.metrics import app as metrics
 from omni.cli.models import app as models
+from omni.cli.partners import app as partners
 from omni.cli.spark import app as spark
 from omni.cli.usage import app as usage
 from omni.cli.webhooks import app as webhooks
@@ -37,6 +38,7 @@ app.command(
 )(export)
 app.add_typer(metrics, name="metrics")
 app.add_typer(models, name="models")
+app.add_typer(partners, name="partners")
 app.add_typer(spark, name="spark")
 app.add_typer(usage, name="usage")
 app.add_typer(events, name="events")

@@ -104,3 +104,14 @@ def query(
             since.date() if since else None, until.date() if until else None, where,
             compare.value if compare else None, format.value, sql=sql,
         )  # fmt: skip
+
+
+@app.command(epilog="Example: `omni metrics export > semantic_model.yml`")
+def export(as_json: AsJson = False) -> None:
+    """Print the definitions as an Apache Ossie semantic model, for other tools.
+
+    Metrics that it has no words for are left out and named on standard error."""
+    with clear_errors():
+        from omni.cli.metrics_print import print_export
+
+        print_export(as_json=as_json)

@@ -202,3 +202,15 @@ def _cells(found: Answer, row: tuple[Any, ...], *, whole: bool) -> list[str]:
                 moved = change(current, value, column.unit, direction, found.currency) if whole else None
                 cells.append(f"{moved.arrow} {moved.text}" if moved else NOTHING)
     return cells
+
+
+def print_export(*, as_json: bool) -> None:
+    """The definitions as an Apache Ossie semantic model; what is not in it is named on standard error."""
+    import yaml
+
+    from omni.bi.ossie import export
+
+    document, left_out = export(metrics())
+    typer.echo(json.dumps(document, indent=1) if as_json else yaml.safe_dump(document, sort_keys=False))
+    if left_out:
+        typer.echo(f"Left out, Ossie has no words for them: {', '.join(left_out)}", err=True)

@@ -61,7 +61,7 @@ class Units:
     samples: dict[tuple[str, str], Sample]
 
 
-def analyse(con: Connection, experiment: Experiment) -> pl.DataFrame:
+def analyse(con: Connection, experiment: Experiment, measured: str | None = None) -> pl.DataFrame:
     """Compare every arm with the control on every outcome.
 
     Effects are absolute differences; the decision is taken on that scale, on p-values adjusted over all
@@ -70,6 +70,7 @@ def analyse(con: Connection, experiment: Experiment) -> pl.DataFrame:
 
     Args:
         con: a warehouse with `experiment.table`: experiment, unit_id, variant, sent_at, outcome columns.
+        measured: a SELECT of that table with a column more for every outcome that is a metric.
 
     Returns:
         Columns as `RESULTS`, a row per outcome (in declared order) and variant; empty without units.
@@ -79,7 +80,7 @@ def analyse(con: Connection, experiment: Experiment) -> pl.DataFrame:
         SchemaError: the table or a column is missing, units are in an arm that is not declared, or an
             outcome has values that are not finite, or, of a proportion, other than 0 and 1.
     """
-    units = read_units(con, experiment)
+    units = read_units(con, experiment, measured)
     if not units.counts:
         return pl.DataFrame(schema=RESULTS)
     srm_p = sample_ratio_p(units.counts, experiment.shares)
@@ -98,7 +99,7 @@ def analyse(con: Connection, experiment: Experiment) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=RESULTS)
 
 
-def read_units(con: Connection, experiment: Experiment) -> Units:
+def read_units(con: Connection, experiment: Experiment, measured_units: str | None = None) -> Units:
     """Deduplicate an experiment's units and sum up their outcomes.
 
     A unit counts once, with its earliest row; one seen in several arms belongs to none. Rows without
@@ -109,6 +110,10 @@ def read_units(con: Connection, experiment: Experiment) -> Units:
         SchemaError: see `analyse`.
     """
     kinds = _check_columns(con, experiment)
+    relation = experiment.table
+    if measured_units:
+        relation = f"({measured_units}) AS units"
+        kinds = columns(con, f"({measured_units})")
     measured = sorted({outcome.column for outcome in experiment.outcomes})
     known = experiment.complete or "TRUE"
     picked = ", ".join(
@@ -123,7 +128,7 @@ def read_units(con: Connection, experiment: Experiment) -> Units:
         WITH assigned AS (
             SELECT unit_id, variant, sent_at, {picked},
                 coalesce({experiment.crossover or "FALSE"}, FALSE) AS marked
-            FROM {experiment.table}
+            FROM {relation}
             WHERE experiment = $name AND unit_id IS NOT NULL AND variant IS NOT NULL
         ), ranked AS (
             SELECT *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,12 +16,43 @@ IDENTIFIER = r"^[A-Za-z_]\w*$"
 
 
 class Outcome(Declaration):
-    """What is compared between the arms; a null value means not known yet and is left out."""
+    """What is compared between the arms; a null value means not known yet and is left out.
+
+    It is a column of the units' table, or each unit's value of a metric in the days from its `sent_at` on:
+    `{name: spend, kind: mean, metric: revenue, key: customer_id, days: 14}`.
+    """
 
     name: str = Field(pattern=r"^[a-z]\w*$")
     kind: Literal["proportion", "mean"] = Field(description="share of true units, or mean of a number")
     column: str = Field(pattern=IDENTIFIER)
     direction: Literal["up", "down"] = Field("up", description="which way is better")
+    metric: str | None = Field(None, description="a metric's name, in place of column")
+    key: str | None = Field(
+        None, pattern=IDENTIFIER, description="in the units' table and the metric's model"
+    )
+    days: int | None = Field(None, ge=1, le=366, description="days of a unit that count")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_or_column(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "metric" not in given:
+            return given
+        if "column" in given:
+            raise ValueError("an outcome has a metric or a column, not both")
+        return given | {"column": given.get("name")}
+
+    @model_validator(mode="after")
+    def _metric_is_whole(self) -> Self:
+        if len({self.metric is None, self.key is None, self.days is None}) > 1:
+            raise ValueError("metric, key and days go together")
+        if self.metric and self.kind == "proportion":
+            raise ValueError("a metric's value is a number: kind mean")
+        return self
+
+    @property
+    def read(self) -> str:
+        """The column of the units' table that it needs."""
+        return self.key or self.column
 
 
 class Experiment(Declaration):
@@ -59,8 +90,13 @@ class Experiment(Declaration):
     def columns(self) -> list[str]:
         """Every column the experiment reads, sorted."""
         optional = [name for name in (self.crossover, self.complete) if name]
-        outcomes = [outcome.column for outcome in self.outcomes]
+        outcomes = [outcome.read for outcome in self.outcomes]
         return sorted({"experiment", "unit_id", "variant", "sent_at", *outcomes, *optional})
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics its outcomes name, sorted."""
+        return sorted({outcome.metric for outcome in self.outcomes if outcome.metric})
 
     @property
     def variants(self) -> list[str]:

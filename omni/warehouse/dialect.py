@@ -122,6 +122,7 @@ def _write(node: exp.Expression) -> str:
 
 def _translated(node: exp.Expression, prefix: str) -> list[exp.Expression]:
     _refuse(node)
+    _name_subqueries(node)
     for select in list(node.find_all(exp.Select)):
         _expand_all(select)
     _pull_names(node)
@@ -157,6 +158,13 @@ def _is_seen_whole(select: exp.Select) -> bool:
         return True
     others = (other for other in select.root().find_all(exp.Select) if other is not select)
     return any(other.is_star for other in others)
+
+
+def _name_subqueries(node: exp.Expression) -> None:
+    """Before version 16, PostgreSQL asks for a name of every subquery that is read from."""
+    for number, subquery in enumerate(list(node.find_all(exp.Subquery))):
+        if isinstance(subquery.parent, exp.From | exp.Join) and not subquery.alias:
+            subquery.set("alias", exp.TableAlias(this=exp.to_identifier(f"unnamed_{number}")))
 
 
 def _expand_all(select: exp.Select) -> None:

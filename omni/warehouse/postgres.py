@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ CONNECT_SECONDS = 10
 LOCK_SECONDS = 60
 """How long a statement waits for another session's lock on a table."""
 KEPT_SESSIONS = 8
+_REFUSED = re.compile(r"authentication|does not exist|not permitted|pg_hba|no password", re.I)
 LONGEST_NAME = 63 - len("_experiments")
 
 
@@ -122,7 +124,8 @@ def opened(tenant: Tenant, timeout: float) -> PostgresShared:
 
     Raises:
         ConfigError: the driver is missing, or the role is above row security.
-        StorageError: the server cannot be reached.
+        StorageError: the server refuses the role, or has no such database.
+        TransientError: the server cannot be reached.
         WarehouseLocked: another process holds the lock.
     """
     prefix = schema_prefix(tenant)
@@ -142,7 +145,8 @@ def connect(tenant: str) -> psycopg.Connection[Any]:
 
     Raises:
         ConfigError: psycopg is not installed.
-        StorageError: the server cannot be reached or refuses the role.
+        StorageError: the server refuses the role, or has no such database.
+        TransientError: the server cannot be reached.
     """
     try:
         import psycopg
@@ -167,7 +171,8 @@ def connect(tenant: str) -> psycopg.Connection[Any]:
         )
     except psycopg.Error as error:
         reason = str(error).strip().splitlines()[-1]
-        raise StorageError(
+        trouble = StorageError if _REFUSED.search(reason) else TransientError
+        raise trouble(
             f"Cannot connect to the warehouse in PostgreSQL: {reason}. Check OMNI_WAREHOUSE_URL and that the "
             "server is up."
         ) from None

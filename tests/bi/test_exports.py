@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from omni.bi.exports import EXCEL_ROWS, Export, load_exports, refuse_personal, write_export
 from omni.errors import ConfigError
+from omni.spreadsheet import formula_safe
 
 COLUMNS = ["id", "said", "amount", "day", "at", "good", "share"]
 

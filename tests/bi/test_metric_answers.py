@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from omni import tenancy
@@ -235,3 +236,16 @@ def test_show_and_list_explain_a_metric() -> None:
         "metrics.revenue",
         "metrics.revenue__day",
     ]
+
+
+def test_definitions_are_exported_for_other_tools() -> None:
+    result = omni("export", "--json")
+    model = json.loads(result.stdout)["semantic_model"][0]
+    told = {m["name"]: m["expression"]["dialects"][0]["expression"] for m in model["metrics"]}
+    assert told["cancelled_orders"] == "COUNT(CASE WHEN core_orders.is_cancelled THEN 1 END)"
+    assert told["average_order_value"].startswith("(SUM(core_orders.revenue)) / NULLIF(")
+    assert "open_pipeline" not in told, "the sum of a state over days would be a wrong number"
+    assert "open_pipeline" in result.stderr
+    names = {dataset["name"] for dataset in model["datasets"]}
+    assert {end for r in model["relationships"] for end in (r["from"], r["to"])} <= names
+    assert yaml.safe_load(omni("export").stdout)["version"] == "0.2.0.dev0"

@@ -112,10 +112,18 @@ def test_a_statement_and_a_wait_for_a_table_end(postgres_warehouse, tenant, monk
 def test_an_unreachable_server_is_named_without_its_password(home, tenant, monkeypatch):
     monkeypatch.setenv("OMNI_WAREHOUSE_URL", "postgresql://omni:hunter2@127.0.0.1:1/warehouse")
     settings.cache_clear()
-    with pytest.raises(StorageError, match="Check OMNI_WAREHOUSE_URL") as caught, open_warehouse(tenant):
+    with pytest.raises(TransientError, match="Check OMNI_WAREHOUSE_URL") as caught, open_warehouse(tenant):
         pass
     assert "hunter2" not in str(caught.value)
     assert "hunter2" not in repr(settings())
+
+
+def test_a_database_that_is_not_there_is_no_matter_of_time(postgres_warehouse, tenant, monkeypatch):
+    address = settings().warehouse_url.get_secret_value()
+    monkeypatch.setenv("OMNI_WAREHOUSE_URL", address.replace("test_", "absent_"))
+    settings.cache_clear()
+    with pytest.raises(StorageError, match=r"absent_.* does not exist"), open_warehouse(tenant):
+        pass
 
 
 def test_a_name_too_long_for_postgresql_is_refused(postgres_warehouse, tenant):

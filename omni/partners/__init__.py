@@ -1,0 +1,1 @@
+"""Partners' statements and payouts, from the commissions that the marts compute."""
