@@ -137,6 +137,7 @@ def _submit(
         steps[model.name] = run.submit(
             STAGE, build_model, model.name, run.tenant.tenant, model.name, run.run_id, *days,
             after=[ready[parent] for parent in model.parents if parent in ready],
+            regardless_of=[steps[other] for other in model.checked_against if other in steps],
         )  # fmt: skip
     return steps
 

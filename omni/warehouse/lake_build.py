@@ -154,7 +154,7 @@ class _Build:
     def run(self, chosen: list[Model]) -> list[Outcome]:
         waiting, running = list(chosen), dict[str, _Job]()
         while waiting or running:
-            for model in [m for m in waiting if self._ready(m, waiting, running)]:
+            for model in [m for at, m in enumerate(waiting) if self._ready(m, waiting[:at], running)]:
                 waiting.remove(model)
                 self._guarded(model, partial(self._start, model, running))
             parts = {part for job in running.values() for part in job.parts}
@@ -165,9 +165,9 @@ class _Build:
                 self._guarded(job.model, partial(self._advance, job, done, running))
         return list(self.outcomes.values())
 
-    def _ready(self, model: Model, waiting: list[Model], running: Mapping[str, _Job]) -> bool:
-        pending = {m.name for m in waiting} | running.keys()
-        return not pending.intersection(model.parents)
+    def _ready(self, model: Model, earlier: list[Model], running: Mapping[str, _Job]) -> bool:
+        pending = {m.name for m in earlier} | running.keys()
+        return pending.isdisjoint({*model.parents, *model.checked_against})
 
     def _guarded(self, model: Model, act: Callable[[], None]) -> None:
         """A failure is this model's own; what reads it is blocked."""

@@ -124,6 +124,14 @@ class Model:
                 )
         return tuple(sorted(found))
 
+    @cached_property
+    def checked_against(self) -> tuple[str, ...]:
+        """Tables that its checks compare it with."""
+        checks = self.header.checks
+        found = {check.relationship.to.rpartition(".")[0] for check in checks if check.relationship}
+        found |= {check.reconcile.to for check in checks if check.reconcile}
+        return tuple(sorted(found - {self.name}))
+
     def bound(self, tenant: Tenant) -> str:
         """The SELECT in DuckDB's dialect with the tenant's values in place of the parameters.
 
@@ -219,7 +227,7 @@ def cached_models(folder: Path) -> dict[str, Model]:
 
 
 def in_order(models: Mapping[str, Model], known: Iterable[str]) -> list[Model]:
-    """Models so that each comes after what it reads.
+    """Models so that each comes after what it reads, and if possible after what it is checked against.
 
     Args:
         models: by name.
@@ -242,9 +250,36 @@ def in_order(models: Mapping[str, Model], known: Iterable[str]) -> list[Model]:
                 )
     graph = {name: [p for p in model.parents if p in models] for name, model in models.items()}
     try:
-        return [models[name] for name in graphlib.TopologicalSorter(graph).static_order()]
+        order = list(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError as error:
         raise ConfigError(f"Models read each other in a circle: {' -> '.join(error.args[1])}") from None
+    if _after_checked(models, graph, {name: at for at, name in enumerate(order)}):
+        order = list(graphlib.TopologicalSorter(graph).static_order())
+    return [models[name] for name in order]
+
+
+def _after_checked(
+    models: Mapping[str, Model], graph: dict[str, list[str]], place: Mapping[str, int]
+) -> bool:
+    """Add what models are checked against to the graph, unless that reads them; whether there was any."""
+    added = False
+    for name, model in models.items():
+        for other in model.checked_against:
+            if place.get(other, -1) > place[name] and name not in _reachable(graph, other):
+                graph[name].append(other)
+                added = True
+    return added
+
+
+def _reachable(graph: Mapping[str, list[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += graph[name]
+    return found
 
 
 def stored_inputs(model: Model, models: Mapping[str, Model]) -> tuple[str, ...]:

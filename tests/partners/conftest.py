@@ -76,16 +76,17 @@ class Company:
     def _rows(self):
         programs = {partner: "reseller" if partner == "p3" else "affiliate" for partner in self.names}
         terms = [
-            {"partner_id": p, "name": name, "code": p.upper(), "program": programs[p], "joined_on": "2020-01-01",
-             "window_days": 30, "hold_days": 10, "minimum_payout": self.minimum, "currency": "EUR"}
+            {"partner_id": p, "name": name, "code": p.upper(), "program": programs[p],
+             "joined_on": "2020-01-01", "window_days": 30, "hold_days": 10, "minimum_payout": self.minimum,
+             "currency": "EUR"}
             for p, name in self.names.items()
         ]  # fmt: skip
         clicks, orders, refunds = [], [], []
         for position, (key, one) in enumerate(self.orders.items()):
             at = datetime.combine(one.day, NOON)
             clicks.append(
-                {"click_id": key, "partner_id": one.partner, "program": programs[one.partner], "person_id": key,
-                 "clicked_at": at - timedelta(hours=1), "position": position}
+                {"click_id": key, "partner_id": one.partner, "program": programs[one.partner],
+                 "person_id": key, "clicked_at": at - timedelta(hours=1), "position": position}
             )  # fmt: skip
             back = one.cancelled and datetime.combine(one.cancelled, NOON)
             orders.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from fractions import Fraction
+from itertools import pairwise
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ def earned(program: str, low: int, high: int) -> int:
     """Cents for the part of a month's amount from low to high, cent by tier."""
     tiers = [*TIERS[program], (max(high, 50_000) + 1, Fraction(0))]
     total = Fraction(0)
-    for (start, rate), (end, _) in zip(tiers, tiers[1:], strict=False):
+    for (start, rate), (end, _) in pairwise(tiers):
         total += rate * max(0, min(high, end) - max(low, start))
     return half_up(total)
 
@@ -83,6 +84,10 @@ def test_lines_equal_an_independent_computation(home, company, ordered, data):
 
 
 def test_an_order_given_back_in_thirds_leaves_nothing(home, company, ordered):
-    company.orders = {"a": ordered("p1", START, 999, refunds=[(START + timedelta(days=n), 333) for n in (1, 2, 3)])}
-    amounts = company.build().execute("SELECT amount FROM marts.partner_commissions ORDER BY line_id").fetchall()
+    company.orders = {
+        "a": ordered("p1", START, 999, refunds=[(START + timedelta(days=n), 333) for n in (1, 2, 3)])
+    }
+    amounts = (
+        company.build().execute("SELECT amount FROM marts.partner_commissions ORDER BY line_id").fetchall()
+    )
     assert [str(amount) for (amount,) in amounts] == ["0.50", "-0.17", "-0.16", "-0.17"]

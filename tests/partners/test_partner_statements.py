@@ -38,7 +38,10 @@ def paid(content):
 
 
 def test_a_line_waits_for_its_hold_and_comes_once(home, either_database, tenant, company, ordered):
-    company.orders = {"a": ordered("p1", date(2026, 5, 21), 10_000), "b": ordered("p1", date(2026, 5, 22), 1_000)}
+    company.orders = {
+        "a": ordered("p1", date(2026, 5, 21), 10_000),
+        "b": ordered("p1", date(2026, 5, 22), 1_000),
+    }
     con = company.build()
     assert listed(statements(tenant, con, MAY)) == [("order:a", "commission", 500)]
     assert [one.cents for one in approve(tenant, con, MAY)] == [500]
@@ -74,7 +77,9 @@ def test_what_changes_after_approval_is_adjusted_in_the_next_statement(home, ten
     ]
 
 
-def test_balances_below_the_minimum_and_negative_ones_carry_over(home, either_database, tenant, company, ordered):
+def test_balances_below_the_minimum_and_negative_ones_carry_over(
+    home, either_database, tenant, company, ordered
+):
     company.orders = {
         "a": ordered("p1", date(2026, 5, 1), 6_000),
         "b": ordered("p2", date(2026, 5, 1), 20_000),
@@ -102,7 +107,9 @@ def test_balances_below_the_minimum_and_negative_ones_carry_over(home, either_da
     assert pay(tenant, con, "2026-05") == content
 
 
-def test_a_crash_between_paying_and_writing_loses_no_file_and_pays_nobody_twice(home, tenant, company, ordered):
+def test_a_crash_between_paying_and_writing_loses_no_file_and_pays_nobody_twice(
+    home, tenant, company, ordered
+):
     company.orders = {"a": ordered("p1", date(2026, 5, 1), 60_000)}
     con = company.build()
     approve(tenant, con, MAY)
@@ -119,7 +126,7 @@ def test_a_crash_between_paying_and_writing_loses_no_file_and_pays_nobody_twice(
 
 def test_mistakes_are_refused_and_leave_nothing(home, tenant, company, ordered):
     company.orders = {"a": ordered("p1", date(2026, 5, 1), 60_000)}
-    with pytest.raises(NotEnoughData, match="through 2026-05-30; .* through 2026-05-31"):
+    with pytest.raises(NotEnoughData, match=r"through 2026-05-30; .* through 2026-05-31"):
         approve(tenant, company.build(through=date(2026, 5, 30)), MAY)
     con = company.build()
     with pytest.raises(ConfigError, match="no partner 'p9'"):
@@ -201,7 +208,9 @@ def change(company, ordered, number, step):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=3, max_size=14))
-def test_approved_lines_add_up_to_what_was_due_and_nothing_is_paid_twice(home, tenant, company, ordered, steps):
+def test_approved_lines_add_up_to_what_was_due_and_nothing_is_paid_twice(
+    home, tenant, company, ordered, steps
+):
     company.orders = {}
     own = tenant.model_copy(update={"tenant": f"t{next(NUMBERS)}"})
     due_then, last, before, files = {}, {}, {}, {}

@@ -12,7 +12,7 @@ from omni.errors import ConfigError
 from omni.tenancy import Tenant
 from omni.warehouse.build import Outcome, build_models
 from omni.warehouse.database import Warehouse, open_warehouse
-from omni.warehouse.models import Header, Model, load_models
+from omni.warehouse.models import Header, Model, in_order, load_models
 from omni.warehouse.versions import forget_seen_changes, record_change
 from omni.warehouse.windows import reopened
 
@@ -365,3 +365,21 @@ def test_the_record_of_changes_does_not_grow_without_end(warehouse, tmp_path):
     assert built
     assert built.action == "full"
     assert rows(warehouse, "FROM ops.changes") == []
+
+
+def test_a_table_comes_after_what_it_is_checked_against(tmp_path: Path) -> None:
+    """Unless that reads it: then the check looks at the table as it was."""
+    check = "checks:\n  - relationship: {column: id, to: %s.id}\n"
+    head = "/*\nkind: full\nowner: a@b.example\ndescription: X.\ngrain: [id]\n"
+    sql = {
+        "a": head + check % "core.z" + "*/ SELECT 1 AS id",
+        "z": head + "*/ SELECT 1 AS id",
+        "m": head + check % "core.n" + "*/ SELECT 1 AS id",
+        "n": head + "*/ SELECT id FROM core.m",
+    }
+    (tmp_path / "core").mkdir()
+    for name, text in sql.items():
+        (tmp_path / "core" / f"{name}.sql").write_text(text)
+    order = [model.name for model in in_order(load_models(tmp_path), [])]
+    assert order.index("core.z") < order.index("core.a")
+    assert order.index("core.m") < order.index("core.n")
