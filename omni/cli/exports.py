@@ -94,9 +94,8 @@ def list_messages(company: Company = "demo") -> None:
 
         found = entries(tenancy.get(company).tenant)
         for one in found:
-            typer.echo(
-                f"{one.id[:8]}  {one.created_at:%Y-%m-%d %H:%M}  {one.state:8} {one.about}  {one.reason or ''}"
-            )
+            at = f"{one.created_at:%Y-%m-%d %H:%M}"
+            typer.echo(f"{one.id[:8]}  {at}  {one.state:8} {one.about}  {one.reason or ''}")
         if not found:
             typer.echo("Nothing was sent or is waiting.")
 

@@ -18,6 +18,8 @@ from omni.sandbox.demo_trade import Trade
 
 REVIEWS, WEB_EVENTS = 1_000, 7_000
 CHANNELS = ("organic", "paid", "social", "email", "direct", "referral")
+PARTNERS = ("TRAIL", "PACKLIST", "ALPINE")
+"""Codes of the partners whose links buyers followed (data/seeds/partner_partners.csv)."""
 Event = tuple[int, str, str, str, str | None, str]
 """time, event, page, visitor, contact id, channel"""
 
@@ -136,8 +138,9 @@ def _purchases(
         at, visitor, channel = int(orders.at[order]), _visitor(generator), _channel(generator)
         contact = str(FIRST_CONTACT + int(trade.lead[orders.customer[order]]))
         page = product[int(orders.product[orders.first_line[order]])]
+        referred = f"?ref={PARTNERS[order % len(PARTNERS)]}" if channel == "referral" else ""
         steps = (
-            ("product_view", page),
+            ("product_view", page + referred),
             ("add_to_cart", page),
             ("checkout", "/checkout"),
             ("purchase", "/thanks"),

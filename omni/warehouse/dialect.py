@@ -12,6 +12,7 @@ to write instead. What a caller of `to_postgres` must see to:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -20,7 +21,6 @@ import sqlglot
 from sqlglot import exp
 
 from omni.errors import ConfigError
-from omni.warehouse import dialect_spark
 from omni.warehouse.dialect_postgres import Generator, apply_rules, refuse
 
 SYSTEM = {"pg_temp", "pg_catalog", "information_schema"}
@@ -45,7 +45,7 @@ def to_postgres(sql: str, prefix: str = "") -> str:
     return ";\n".join(statements(sql, prefix))
 
 
-def to_spark(sql: str, types: dialect_spark.Types) -> str:
+def to_spark(sql: str, types: Mapping[str, Mapping[str, str]]) -> str:
     """One SELECT in DuckDB's dialect as Spark's (4.0 or newer, ANSI mode, session zone UTC).
 
     Args:
@@ -55,6 +55,8 @@ def to_spark(sql: str, types: dialect_spark.Types) -> str:
     Raises:
         ConfigError: it does not parse, reads what `types` does not have, or says what Spark cannot.
     """
+    from omni.warehouse import dialect_spark
+
     node = _parsed(sql)
     _refuse(node)
     node = dialect_spark.apply_rules(dialect_spark.typed(node, types))

@@ -18,11 +18,14 @@ from omni.errors import StorageError, TransientError
 from omni.warehouse import postgres_security as security
 from omni.warehouse import postgres_values as values
 from omni.warehouse.layers import SCHEMAS
-from omni.warehouse.postgres_statements import Statement, bind_literals, translate
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import polars as pl
     import psycopg
+
+    from omni.warehouse.postgres_statements import Statement
 
 _CHANGES = re.compile(r"^(INSERT|UPDATE|DELETE|SELECT|MERGE) ")
 
@@ -56,7 +59,7 @@ class PostgresConnection:
             TransientError: the connection is lost, a lock or the time limit was reached.
             StorageError: the server's disk is full.
         """
-        statements = translate(query, self.prefix)
+        statements = _statements().translate(query, self.prefix)
         with database_errors():
             if self._status() == "IDLE" and any(s.kind == "drop" and s.target for s in statements):
                 with self.session.transaction():
@@ -114,7 +117,8 @@ class PostgresConnection:
 
         if not given:
             return sql
-        return bind_literals(sql, [composing.Literal(value).as_string(self.session) for value in given])
+        literals = [composing.Literal(value).as_string(self.session) for value in given]
+        return str(_statements().bind_literals(sql, literals))
 
     def _create(self, statement: Statement, given: list[Any]) -> None:
         sql = self._inline(statement.sql, given)
@@ -194,7 +198,7 @@ class PostgresConnection:
 
     def columns(self, relation: str) -> dict[str, str]:
         """Columns of a table, a view or a parenthesised SELECT, with DuckDB's names of their types."""
-        (statement,) = translate(f"SELECT * FROM {relation} LIMIT 0", self.prefix)
+        (statement,) = _statements().translate(f"SELECT * FROM {relation} LIMIT 0", self.prefix)
         with database_errors():
             return dict(values.types_of(self._send(statement.sql, [])))
 
@@ -267,6 +271,13 @@ class PostgresConnection:
 
     def _status(self) -> str:
         return str(self.session.info.transaction_status.name)
+
+
+def _statements() -> ModuleType:
+    """The translation, imported at its first use: a process whose warehouse is DuckDB's goes without."""
+    from omni.warehouse import postgres_statements
+
+    return postgres_statements
 
 
 def _given(statement: Statement, parameters: object) -> list[Any]:

@@ -36,7 +36,7 @@ json_extract_string(j, '$.k') | json_extract_string(j, '$.deep.er') | CAST(json_
 AGGREGATES = """
 avg(a) | sum(a) | median(x) | quantile_cont(CAST(x AS DOUBLE), 0.9)
 stddev(CAST(x AS DOUBLE)) | bool_or(a > 2)
-arg_max(b, a * 10 + b) | arg_min(b, a * 10 + b) | approx_count_distinct(a)
+arg_max(b, a * 10 + b) | arg_min(b, a * 10 + b)
 count(DISTINCT (a, b)) | count(*) FILTER (WHERE a > 1)
 string_agg(s, ',' ORDER BY a DESC, b, s) | quantile_cont(CAST(x AS DOUBLE), 0.5) FILTER (WHERE a > 0) | min(s)
 first(s ORDER BY a DESC, b, s) | last(s ORDER BY a, b, s)

@@ -3,7 +3,8 @@ kind: full
 owner: partners@demo.example
 description: >
   Events that came through a partner's link, of persons we know: the code stands in the event's property ref, else
-  in the page's query (?ref=CODE). Capital and small letters are alike. Only days on which the partner was one.
+  in the page's query (?ref=CODE). Capital and small letters are alike. Only days on which the partner was one. An
+  actor is known as a contact, or where its sender names it by an e-mail address that we have.
 grain: [click_id]
 time_column: click_date
 checks:
@@ -22,13 +23,17 @@ WITH referred AS (
             split_part(split_part('&' || split_part(split_part(page, '#', 1), '?', 2), '&ref=', 2), '&', 1)
         ))) AS code
     FROM core.usage_events
-    WHERE actor_id LIKE 'contact:%' AND (properties IS NOT NULL OR page LIKE '%ref=%')
+    WHERE page LIKE '%ref=%' OR json_extract_string(properties, '$.ref') IS NOT NULL
+), actors AS (
+    SELECT 'contact:' || record_id AS actor_id, person_id FROM core.person_links WHERE source = 'crm'
+    UNION
+    SELECT email_hash, person_id FROM core.person_links WHERE email_hash IS NOT NULL
 )
 SELECT
     r.click_id,
     t.partner_id,
     t.program,
-    l.person_id,
+    a.person_id,
     r.occurred_at AS clicked_at,
     r.event_date AS click_date,
     r.position
@@ -37,4 +42,4 @@ JOIN core.partner_terms AS t
     ON lower(t.code) = r.code
     AND r.event_date >= t.joined_on
     AND (t.left_on IS NULL OR r.event_date <= t.left_on)
-JOIN core.person_links AS l ON l.source = 'crm' AND 'contact:' || l.record_id = r.actor_id
+JOIN actors AS a ON a.actor_id = r.actor_id
