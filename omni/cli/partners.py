@@ -27,6 +27,12 @@ class Format(StrEnum):
     json = "json"
 
 
+LABELS = {
+    "partner": "id", "commission": "earned", "clawback": "back", "adjustment": "adj", "currency": "cur",
+    "window": "days", "minimum": "min",
+}  # fmt: skip
+"""Short heads of tables; CSV and JSON have the whole words."""
+
 As = Annotated[Format, typer.Option("--format", "-f", help="How rows are printed.")]
 
 
@@ -74,10 +80,14 @@ def statement(
         tenant = tenancy.get(company)
         with open_snapshot(tenant) as con:
             found = statements(tenant, con, month_of(month), partner)
-        if lines or partner:
-            _print(f"lines of {month}", LINES, line_rows(found), form)
         if not lines:
             _print(f"statements of {month}", SUMS, sum_rows(found), form)
+            return
+        rows = line_rows(found)
+        if form is Format.table:  # months and states are those of the sums; an order's number tells it
+            rows = [(*row[:1], *row[4:5], str(row[5]).rpartition("/")[2], *row[6:]) for row in rows]
+        heads = [*LINES[:1], *LINES[4:]] if form is Format.table else LINES
+        _print(f"lines of {month}", heads, rows, form)
 
 
 @app.command(epilog="Example: `omni partners approve --month 2026-05 --partner P-1 --digest 3f2a91c0`")
@@ -173,4 +183,4 @@ def _print(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], fo
 
         from omni.cli.inspect import _table
 
-        Console().print(_table(title, list(columns), listed))
+        Console().print(_table(title, [LABELS.get(name, name) for name in columns], listed))

@@ -151,6 +151,15 @@ def _copied(steps: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
+def _drafted(steps: dict[str, dict[str, Any]]) -> list[str]:
+    lines = []
+    for step in steps.values():
+        said = ", ".join(f"{partner} {amount}" for partner, amount in step["drafts"].items())
+        lines.append(f"{step['month']}: {said or 'nothing'} to be approved, {step['approved']} approved")
+        lines += _path({"": step})
+    return lines
+
+
 _TELLERS = {
     "copies": _copied,
     "write back": _written,
@@ -165,4 +174,5 @@ _TELLERS = {
     "dashboards": _path,
     "compliance": _reported,
     "webhooks": _drained,
+    "partners": _drafted,
 }

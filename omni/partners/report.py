@@ -16,7 +16,7 @@ from omni.tenancy import Tenant
 
 SUMS = ["partner", "state", "lines", "commission", "clawback", "adjustment", "total", "currency", "digest"]
 LINES = ["partner", "month", "state", "line", "kind", "order", "date", "base", "amount", "currency"]
-SHOWN = 12
+SHOWN = 8
 """Characters of a digest that are shown."""
 
 

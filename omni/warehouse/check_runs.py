@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from omni.errors import CheckFailed
@@ -47,7 +48,7 @@ class CheckResult:
     @property
     def passed(self) -> bool:
         """Whether the failing rate stays within what is known."""
-        return self.failing <= self.max_rate * self.rows
+        return self.failing <= self.max_rate * self.rows + 1e-9
 
     def __str__(self) -> str:
         if self.detail:
@@ -65,7 +66,8 @@ def run_checks(
     *,
     name: str | None = None,
     grain: Sequence[str] = (),
-    part: bool = False,
+    window_column: str | None = None,
+    whole: str | None = None,
     at: datetime | None = None,
 ) -> list[CheckResult]:
     """Run a table's checks.
@@ -76,15 +78,21 @@ def run_checks(
         checks: what must hold.
         name: the table's name in the results, if it differs from `table`.
         grain: columns that identify a row, for the samples.
-        part: `table` holds only some of its rows; checks that need all are left out.
+        window_column: the column that tells windows apart, where only some were built.
+        whole: all rows as they will be, where `table` holds only some windows: for checks that other rows
+            matter to.
         at: the moment that freshness is measured by; without it freshness is left out.
     """
-    chosen = [c for c in checks if not (part and c.needs_whole_table) and (at or not c.freshness)]
-    if not chosen:
-        return []
+    chosen = [check for check in checks if at or not check.freshness]
     called = name or table
-    rows = _scalar(con, f"SELECT count(*) FROM {table}")
-    return [_run(con, table, called, check, rows, grain, at) for check in chosen]
+    results = []
+    rows: dict[str, int] = {}
+    for check in chosen:
+        where = whole if whole and check.reaches_beyond(window_column) else table
+        if where not in rows:
+            rows[where] = _scalar(con, f"SELECT count(*) FROM {where}")
+        results.append(_run(con, where, called, check, rows[where], grain, at))
+    return results
 
 
 def _run(
@@ -120,6 +128,8 @@ def _staleness(con: Connection, table: str, check: Freshness, at: datetime) -> s
     newest = row[0] if row else None
     if newest is None:
         return f"{check.column} has no value"
+    if not isinstance(newest, date):
+        return f"{check.column} is neither a moment nor a day"
     if isinstance(newest, date) and not isinstance(newest, datetime):
         # A day is as fresh as its end.
         newest = datetime(newest.year, newest.month, newest.day, tzinfo=UTC) + timedelta(days=1)
@@ -155,8 +165,9 @@ def _groups(con: Connection, table: str, check: Reconcile) -> int:
 def _sample(con: Connection, table: str, check: Check, grain: Sequence[str]) -> list[dict[str, Any]]:
     """Some failing rows: what identifies them and what the check looks at; never personal data.
 
-    Columns that any contract calls personal are left out. Of other texts that identify nothing only the
-    shape is kept (letters as a, digits as 9), since anything may have been typed into them.
+    Columns that any contract calls personal are left out. Since a model may give such a column another name,
+    texts are shown as their shape (letters as a, digits as 9) unless the column's name says that it holds an
+    identifier or a category; digests are cut, days outside the grain are shown as months.
     """
     if check.reconcile:
         query, columns = differences(check.reconcile, table), [*check.reconcile.by, "here", "there"]
@@ -177,17 +188,39 @@ def _sample(con: Connection, table: str, check: Check, grain: Sequence[str]) -> 
         f"LIMIT {SAMPLES}"
     ).fetchall()
     return [
-        {column: _shown(value, identifies=column in grain) for column, value in zip(kept, row, strict=True)}
+        {
+            column: _shown(column, value, identifies=column in grain)
+            for column, value in zip(kept, row, strict=True)
+        }
         for row in rows
     ]
 
 
-def _shown(value: object, *, identifies: bool) -> Any:
-    if value is None or isinstance(value, bool | int | float):
+_TELLS_NOBODY = re.compile(
+    r"(^|_)(id|no|number|code|day|date|week|month|year|period|channel|country|currency|status|state|kind|type|"
+    r"event|source|rule|metric|dimension|stage|variant|step)$"
+)
+_DIGEST = re.compile(r"[0-9a-f]{24,}")
+
+
+def _shown(column: str, value: object, *, identifies: bool) -> Any:
+    if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, str) and not identifies:
-        return re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", value))[:40]
-    return str(value)[:80]
+    plain = identifies and _TELLS_NOBODY.search(column) is not None
+    if isinstance(value, int):
+        # A telephone number is a number too.
+        return value if plain or abs(value) < 10**9 else "9" * len(str(abs(value)))
+    if isinstance(value, float):
+        return value
+    if isinstance(value, datetime | date):
+        return str(value) if plain else value.strftime("%Y-%m")
+    if isinstance(value, Decimal):
+        return str(value)
+    if not isinstance(value, str):
+        return type(value).__name__
+    if plain and "@" not in value:
+        return _DIGEST.sub(lambda found: found.group()[:8] + "…", value)[:80]
+    return re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", value))[:40]
 
 
 def _scalar(con: Connection, sql: str) -> int:

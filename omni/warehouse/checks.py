@@ -150,10 +150,10 @@ class Check(Declaration):
         assert self.expression is not None
         return f"expression:{self.expression.name}"
 
-    @property
-    def needs_whole_table(self) -> bool:
-        """Whether a part of the table (the windows just built) cannot tell."""
-        return self.row_count is not None or (self.reconcile is not None and not self.reconcile.by)
+    def reaches_beyond(self, window_column: str | None) -> bool:
+        """Whether the rows of some windows cannot tell: other rows may repeat them, or belong to the sum."""
+        apart = self.unique is not None and window_column not in self.unique
+        return apart or self.row_count is not None or self.reconcile is not None
 
     @property
     def columns(self) -> list[str]:
@@ -166,7 +166,9 @@ class Check(Declaration):
             case Check(freshness=Freshness(column=name)):
                 return [name]
             case Check(expression=Expression(sql=sql)):
-                return sorted({column.name for column in _parsed(sql).find_all(exp.Column)})
+                parsed = _parsed(sql)
+                inner = {id(c) for query in parsed.find_all(exp.Query) for c in query.find_all(exp.Column)}
+                return sorted({c.name for c in parsed.find_all(exp.Column) if id(c) not in inner})
         return []
 
     def failing_rows(self, table: str) -> str | None:
@@ -182,7 +184,7 @@ class Check(Declaration):
             found = f'SELECT 1 FROM {other} AS other WHERE other."{column}" = {own}'
             where = f"{own} IS NOT NULL AND NOT EXISTS ({found})"
         elif self.expression:
-            where = f"({self.expression.sql}) IS NOT TRUE"
+            where = f"({self.expression.sql}\n) IS NOT TRUE"
         else:
             return None
         return f"SELECT own.* FROM {table} AS own WHERE {where}"
@@ -211,7 +213,7 @@ def differences(check: Reconcile, table: str) -> str:
     ):
         value = f"CAST(coalesce({measure}, 0) AS DECIMAL(38, 6))"
         both = (f"{value} AS here", "0 AS there") if here else ("0 AS here", f"{value} AS there")
-        narrowed = f" WHERE {where}" if where else ""
+        narrowed = f" WHERE ({where}\n)" if where else ""
         sides.append(f"SELECT {', '.join([*keys, *both])} FROM {relation}{narrowed}{grouped}")
     return (
         f"SELECT {', '.join([*keys, 'sum(here) AS here', 'sum(there) AS there'])} "

@@ -14,16 +14,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 
-from omni.errors import ConfigError, StorageError
+from omni.errors import ConfigError, StorageError, WarehouseLocked
 from omni.files import private_folder
 from omni.settings import settings
 from omni.tenancy import Tenant
 from omni.warehouse.database import configuration
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
 EXTENSIONS = ("ducklake", "postgres_scanner")
+CONNECT_SECONDS = 10
 SCHEMAS = ("raw", "seeds", "staging", "core", "marts", "metrics", "ops")
 
 _LEDGER = """
@@ -126,8 +131,8 @@ def attach(con: duckdb.DuckDBPyConnection, place: Place, name: str) -> None:
     con.execute(f"CREATE OR REPLACE SECRET lake_catalog ({_login(place.catalog)})")
     try:
         con.execute(
-            f"ATTACH 'ducklake:postgres:' AS {name} (DATA_PATH {_text(place.data)}, "
-            f"METADATA_SCHEMA {_text(place.schema)}, META_SECRET lake_catalog)"
+            f"ATTACH {_text('ducklake:postgres:' + _options(place.catalog))} AS {name} "
+            f"(DATA_PATH {_text(place.data)}, METADATA_SCHEMA {_text(place.schema)}, META_SECRET lake_catalog)"
         )
     except duckdb.Error as error:
         raise StorageError(
@@ -143,20 +148,50 @@ def prepare(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(_LEDGER)
 
 
-def _login(address: str) -> str:
-    """The parts of PostgreSQL's address as a secret's options.
+@contextmanager
+def alone(place: Place) -> Iterator[None]:
+    """Be the only one who builds this lake; released at the end, and when the process dies.
 
     Raises:
-        ConfigError: it is not an address.
+        WarehouseLocked: another process builds it.
+        StorageError: the catalogue does not answer.
+    """
+    import psycopg
+
+    url = _url(place.catalog).set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        held = psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS)
+    except psycopg.OperationalError as error:
+        raise StorageError(
+            f"The lake's catalogue {place.schema} cannot be opened: {type(error).__name__}. Check "
+            "OMNI_LAKE_CATALOG."
+        ) from None
+    with held:
+        row = held.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [place.schema]).fetchone()
+        if row is None or not row[0]:
+            raise WarehouseLocked(
+                f"The lake {place.schema} is being built by another process. Let it finish, then run again."
+            )
+        yield
+
+
+def _url(address: str) -> sa.URL:
+    """PostgreSQL's address.
+
+    Raises:
+        ConfigError: it is not one.
     """
     import sqlalchemy as sa
 
     try:
-        url = sa.make_url(address)
+        return sa.make_url(address)
     except sa.exc.ArgumentError:
-        raise ConfigError(
-            "OMNI_LAKE_CATALOG is not an address like postgresql://user@host/database"
-        ) from None
+        raise ConfigError("OMNI_LAKE_CATALOG: not an address, as postgresql://user@host/database") from None
+
+
+def _login(address: str) -> str:
+    """The parts of PostgreSQL's address as a secret's options."""
+    url = _url(address)
     host = url.host or url.query.get("host")
     given = {
         "HOST": str(host) if host else None,
@@ -168,6 +203,12 @@ def _login(address: str) -> str:
     return ", ".join(
         ["TYPE postgres", *(f"{name} {_text(value)}" for name, value in given.items() if value is not None)]
     )
+
+
+def _options(address: str) -> str:
+    """The address's other options, such as sslmode, as the driver takes them."""
+    options = {"connect_timeout": str(CONNECT_SECONDS), **_url(address).query}
+    return " ".join(f"{name}={value}" for name, value in sorted(options.items()) if name != "host")
 
 
 def _text(value: str) -> str:

@@ -26,7 +26,9 @@ from omni.errors import CheckFailed, ConfigError, OmniError, SchemaError, Storag
 from omni.tenancy import Tenant
 from omni.warehouse import lake
 from omni.warehouse.build import Outcome
+from omni.warehouse.catalog import columns
 from omni.warehouse.check_runs import refuse_failed, run_checks
+from omni.warehouse.checks import Check
 from omni.warehouse.connection import schema_errors
 from omni.warehouse.contracts import contracts
 from omni.warehouse.database import Warehouse
@@ -66,19 +68,22 @@ def copy_in(warehouse: Warehouse, place: lake.Place, tables: Collection[str], ru
         try:
             known = _known(con, "lake.ops.built")
             for table in sorted(tables):
-                whole = content_hash(con, table)
+                kinds = json.dumps(columns(con, table))
+                whole = sha256(f"{content_hash(con, table)} {kinds}".encode()).hexdigest()
                 rows = _count(con, table)
                 if known.get(table, ("", ""))[1] == whole:
                     copied.append(Copied(table, rows, rewritten=False))
                     continue
-                con.begin()
-                con.execute(f"CREATE OR REPLACE TABLE lake.{table} AS FROM {table}")
-                _note(con, "lake.ops.built", table, "copied", whole, rows, run_id)
-                con.commit()
+                _committed(con, partial(_copy, con, table, whole, rows, run_id))
                 copied.append(Copied(table, rows, rewritten=True))
         finally:
             con.execute("DETACH lake")
     return copied
+
+
+def _copy(con: duckdb.DuckDBPyConnection, table: str, whole: str, rows: int, run_id: str) -> None:
+    con.execute(f"CREATE OR REPLACE TABLE lake.{table} AS FROM {table}")
+    _note(con, "lake.ops.built", table, "copied", whole, rows, run_id)
 
 
 @dataclass
@@ -124,12 +129,13 @@ def build_lake(
     Raises:
         ConfigError: a selected model keeps versions of rows (kind snapshot): those live in the warehouse.
         StorageError: a worker died.
+        WarehouseLocked: another process builds this lake.
     """
     chosen = [m for m in in_order(models, {*contracts(), *models}) if select is None or m.name in select]
     for model in chosen:
         if model.header.kind == "snapshot":
             raise ConfigError(f"{model.origin}: a lake is rebuilt from its inputs, which no snapshot can be")
-    with lake.open_lake(place) as con, _pool(place, workers) as pool:
+    with lake.alone(place), lake.open_lake(place) as con, _pool(place, workers) as pool:
         lake.prepare(con)
         build = _Build(tenant, con, pool, workers, models, run_id, on_built or (lambda _: None))
         try:
@@ -172,7 +178,8 @@ class _Build:
     def _guarded(self, model: Model, act: Callable[[], None]) -> None:
         """A failure is this model's own; what reads it is blocked."""
         try:
-            act()
+            with _database_errors(model.origin):
+                act()
         except (SchemaError, CheckFailed, StorageError) as error:
             self._end(model, Outcome(model.name, "failed", reason=f"{type(error).__name__}: {error}"))
 
@@ -242,8 +249,9 @@ class _Build:
         if job.parts:
             return
         del running[job.model.name]
-        header = job.model.header
-        results = run_checks(self.con, job.fresh, header.checks, name=job.model.name, grain=header.grain)
+        header, unique = job.model.header, Check(unique=job.model.header.grain)
+        checks = header.checks if unique in header.checks else [*header.checks, unique]
+        results = run_checks(self.con, job.fresh, checks, name=job.model.name, grain=header.grain)
         refuse_failed(results, f"the lake's table keeps its old rows. See the model: {job.model.origin}")
         whole, rows = content_hash(self.con, job.fresh), _count(self.con, job.fresh)
 
@@ -291,12 +299,21 @@ def _insert(table: str, query: str, origin: str) -> int:
         row = con.execute(f"INSERT INTO {table} {query}").fetchone()
         inserted = int(row[0]) if row else 0
 
-    try:
+    with _database_errors(origin):
         _committed(con, insert)
-    except (duckdb.BinderException, duckdb.CatalogException, duckdb.ConversionException) as error:
-        # DuckDB's errors do not travel between processes.
-        raise SchemaError(f"{origin}: {str(error).splitlines()[0]}") from None
     return inserted
+
+
+@contextmanager
+def _database_errors(origin: str) -> Iterator[None]:
+    """Whatever DuckDB refuses is the model's own failure; its errors do not travel between processes."""
+    try:
+        with schema_errors(origin):
+            yield
+    except duckdb.Error as error:
+        raise SchemaError(f"{origin}: {type(error).__name__} while the lake's table was built") from None
+    except SchemaError as error:
+        raise SchemaError(str(error)) from None
 
 
 def _committed(con: duckdb.DuckDBPyConnection, act: Callable[[], None]) -> None:

@@ -266,12 +266,24 @@ def _audit(con: Connection, work: _Work, fresh: str) -> list[CheckResult]:
     unique = Check(unique=model.header.grain)
     if work.model.header.kind in ("incremental_by_key", "snapshot") and unique not in checks:
         checks.append(unique)
-    part = work.decision.action == "days"
-    results = run_checks(con, fresh, checks, name=model.name, grain=model.header.grain, part=part)
+    results = run_checks(
+        con, fresh, checks, name=model.name, grain=model.header.grain,
+        window_column=model.header.time_column, whole=_as_it_will_be(con, work, fresh),
+    )  # fmt: skip
     if results:
         with work.warehouse.transaction() as write:
             record_checks(write, results, work.run_id)
     return refuse_failed(results, f"the table keeps its old rows. See the model: {model.origin}")
+
+
+def _as_it_will_be(con: Connection, work: _Work, fresh: str) -> str | None:
+    """All rows after the swap, where only some windows were built; else None."""
+    if work.decision.action != "days":
+        return None
+    names = ", ".join(f'"{column}"' for column in columns(con, fresh))
+    time = f'"{work.model.header.time_column}"'
+    kept = f"{time} NOT IN ({listed(work.decision.days)}) OR {time} IS NULL"
+    return f"(SELECT {names} FROM {fresh} UNION ALL SELECT {names} FROM {work.model.name} WHERE {kept})"
 
 
 def _swap(con: Connection, work: _Work, fresh: str) -> tuple[bool, int]:

@@ -86,6 +86,41 @@ def test_what_a_contract_calls_personal_is_not_sampled(con: Any) -> None:
     assert list(result.samples) == [{"id": 1}]
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "shown"),
+    [
+        ("contact", "'max@mustermann.de'", "aaa@aaaaaaaaaa.aa"),
+        ("contact_id", "'max@mustermann.de'", "aaa@aaaaaaaaaa.aa"),
+        ("contact_id", "'c-17'", "c-17"),
+        ("person_id", "repeat('ab12', 16)", "ab12ab12…"),
+        ("born", "DATE '1980-05-05'", "1980-05"),
+        ("order_day", "DATE '2026-05-05'", "2026-05-05"),
+        ("tel", "4917012345678", "9999999999999"),
+        ("amounts", "[1, 2]", "list"),
+    ],
+)
+def test_samples_name_nobody_whatever_columns_are_called(
+    con: Any, column: str, value: str, shown: str
+) -> None:
+    con.execute(f"CREATE TABLE core.twice AS SELECT {value} AS {column} FROM range(2)")
+    result = one(con, {"unique": [column]}, table="core.twice", grain=[])
+    assert result.samples[0][column] == shown
+
+
+def test_an_expression_may_look_elsewhere_and_end_in_a_comment(con: Any) -> None:
+    con.execute("CREATE TABLE core.known AS SELECT 1 AS key_id")
+    sql = "order_id IN (SELECT key_id FROM core.known) -- those we know"
+    result = one(con, {"expression": {"sql": sql, "name": "known"}})
+    assert (result.failing, result.samples[0]) == (3, {"order_id": 2})
+
+
+def test_a_known_rate_is_met_exactly(con: Any) -> None:
+    con.execute(
+        "CREATE TABLE core.hundred AS SELECT CASE WHEN i < 29 THEN NULL ELSE i END AS id FROM range(100) r(i)"
+    )
+    assert one(con, {"not_null": ["id"], "max_rate": 0.29}, table="core.hundred", grain=[]).passed
+
+
 def test_relationships_and_known_rates(con: Any) -> None:
     con.execute("CREATE TABLE core.known AS SELECT 1 AS id")
     declared = {"relationship": {"column": "order_id", "to": "core.known.id"}}
@@ -148,7 +183,10 @@ def test_rows_are_compared_with_the_last_build(home: Path, tenant: Tenant) -> No
                 record_change(write, "core.t", None, run_id="r")
             (result,) = run_checks(con, "core.fresh", [jump], name="core.t")
             assert str(result) == "core.t row_count: 100 rows became 49 (-51%)"
-            assert run_checks(con, "core.fresh", [jump], name="core.t", part=True) == []
+            (whole,) = run_checks(
+                con, "core.fresh", [jump], name="core.t", whole="(FROM core.fresh UNION ALL FROM core.fresh)"
+            )
+            assert (whole.rows, whole.passed) == (98, True)
             con.execute("INSERT INTO core.fresh FROM range(49, 250)")
             assert "(+150%)" in str(run_checks(con, "core.fresh", [jump], name="core.t")[0])
 

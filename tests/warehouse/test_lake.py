@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from omni.errors import ConfigError, StorageError
+from omni.errors import ConfigError, StorageError, WarehouseLocked
 from omni.settings import settings
 from omni.tenancy import Tenant
 from omni.warehouse import lake
@@ -153,9 +153,10 @@ def test_a_failed_model_stops_what_reads_it_and_keeps_its_old_rows(
     twice = MODELS["marts/daily"].replace("GROUP BY 1, 2", "GROUP BY 1, 2, actor_id")
     outcome = build(tenant, place, write(tmp_path / "models", MODELS | {"marts/daily": twice}))
     assert (outcome["marts.daily"], outcome["marts.total"]) == ("failed", "blocked")
-    wrong = MODELS["marts/daily"].replace("count(*)", "count(nowhere)")
-    outcome = build(tenant, place, write(tmp_path / "models", MODELS | {"marts/daily": wrong}))
-    assert (outcome["marts.daily"], outcome["marts.total"]) == ("failed", "blocked")
+    for wrong in ("count(nowhere)", "CAST(min(event) AS INTEGER)", "error('no')"):
+        broken = MODELS["marts/daily"].replace("count(*)", wrong)
+        outcome = build(tenant, place, write(tmp_path / "models", MODELS | {"marts/daily": broken}))
+        assert (outcome["marts.daily"], outcome["marts.total"]) == ("failed", "blocked")
     assert in_lake(place) == before
 
 
@@ -177,6 +178,29 @@ def test_a_killed_worker_ends_the_build_and_a_rerun_completes_it(
         build_lake(tenant, place, models, workers=2, run_id="killed", on_built=kill_one)
     build(tenant, place, models)
     assert in_lake(place) == in_warehouse(tenant, models)
+
+
+def test_two_builds_at_once_are_refused(tenant: Tenant, place: lake.Place, models: dict[str, Model]) -> None:
+    with lake.alone(place):
+        with pytest.raises(WarehouseLocked, match="is being built by another process"):
+            build(tenant, place, models)
+        with lake.alone(lake.place_of(tenant.model_copy(update={"tenant": "beta"}))):
+            pass
+    fill(tenant, 10)
+    copy(tenant, place)
+    build(tenant, place, models)
+
+
+def test_a_changed_type_is_copied_though_the_values_are_alike(tenant: Tenant, place: lake.Place) -> None:
+    copied: list[bool] = []
+    with open_warehouse(tenant) as warehouse:
+        for kind in ("INTEGER", "BIGINT", "BIGINT"):
+            with warehouse.transaction() as con:
+                con.execute(f"CREATE OR REPLACE TABLE core.t AS SELECT CAST(1 AS {kind}) AS id")
+            copied += [one.rewritten for one in copy_in(warehouse, place, ["core.t"], "copy")]
+    assert copied == [True, True, False]
+    with lake.open_lake(place) as con:
+        assert con.execute("SELECT typeof(id) FROM core.t").fetchone() == ("BIGINT",)
 
 
 def test_tenants_have_lakes_of_their_own(tenant: Tenant, place: lake.Place) -> None:

@@ -383,3 +383,43 @@ def test_a_table_comes_after_what_it_is_checked_against(tmp_path: Path) -> None:
     order = [model.name for model in in_order(load_models(tmp_path), [])]
     assert order.index("core.z") < order.index("core.a")
     assert order.index("core.m") < order.index("core.n")
+
+
+LINES = """/*
+kind: incremental_by_time
+owner: a@b.example
+description: X.
+grain: [id]
+time_column: d
+checks:
+  - unique: [id]
+  - reconcile: {name: rows, measure: count(*), to: core.source, by: [d]}
+*/
+SELECT id, d FROM core.source
+"""
+
+
+def test_checks_of_some_windows_look_at_all_rows_where_those_matter(
+    either_warehouse: str, tenant: Tenant, tmp_path: Path
+) -> None:
+    """A late day reconciles with the whole, and a key repeated in another window is found."""
+    (tmp_path / "marts").mkdir()
+    (tmp_path / "marts" / "lines.sql").write_text(LINES)
+    models = load_models(tmp_path)
+    with open_warehouse(tenant) as warehouse:
+
+        def insert(number: int, day: str) -> Outcome:
+            with warehouse.transaction() as con:
+                con.execute("CREATE TABLE IF NOT EXISTS core.source (id BIGINT, d DATE)")
+                con.execute(f"INSERT INTO core.source VALUES ({number}, DATE '{day}')")
+                record_change(con, "core.source", [date.fromisoformat(day)], run_id="load")
+            (outcome,) = build_models(warehouse, {**models}, run_id="r")
+            return outcome
+
+        first, second = insert(1, "2026-05-01"), insert(2, "2026-05-09")
+        assert (first.status, second.status) == ("done", "done")
+        assert second.built is not None
+        assert second.built.action == "days"
+        again = insert(1, "2026-05-20")
+        assert again.status == "failed"
+        assert "unique:id: 1 of 3 rows fail" in again.reason
