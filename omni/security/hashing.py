@@ -101,6 +101,16 @@ class Hasher:
         normal = value.strip().lower()
         return hmac.digest(self.key, normal.encode(), "sha256").hex() if normal else None
 
+    def digest_id(self, value: str | None) -> str | None:
+        """As `digest` for a number or name of a user, in which capitals count: `aB3x` is not `Ab3X`.
+
+        What holds an @ is taken for an address, and joins with the hashes of addresses.
+        """
+        if value is None or "@" in value:
+            return self.digest(value)
+        normal = value.strip()
+        return hmac.digest(self.key, normal.encode(), "sha256").hex() if normal else None
+
     def digests(self, values: Iterable[str | None]) -> list[str | None]:
         """`digest` of each value."""
         return [self.digest(value) for value in values]

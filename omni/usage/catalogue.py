@@ -17,12 +17,14 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import unquote
 
 from pydantic import Field, model_validator
 
@@ -38,6 +40,11 @@ INT64 = 2**63
 ADDRESS = re.compile(r"[\w.+-]+@[\w-]+\.\w")
 """What looks like an e-mail address: personal, and no event may carry it in clear."""
 
+AFTER_PATH = re.compile(r"[?#;]|%3[fFbB]|%23")
+"""Where the path in an address ends, plain or encoded."""
+PATHS = {"page", "url", "path", "referrer"}
+"""Properties that are paths unless their declaration says otherwise."""
+
 Kind = Literal["string", "integer", "float", "boolean", "timestamp", "enum"]
 
 
@@ -49,6 +56,11 @@ class Property(Declaration):
     required: bool = Field(False, description="without a right value the event goes to the dead letters")
     values: list[str] | None = Field(None, min_length=1, description="of an enum")
     max_length: int | None = Field(None, ge=1, le=10_000, description="characters of a string")
+    path: bool | None = Field(
+        None,
+        description="a string is an address in the web, kept up to its first ?, # or ; only: what follows "
+        "often names a person; by default so for properties named page, url, path and referrer",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -58,6 +70,8 @@ class Property(Declaration):
             raise ValueError("values: one is listed twice")
         if self.max_length is not None and self.type != "string":
             raise ValueError("max_length belongs to type string")
+        if self.path is not None and self.type != "string":
+            raise ValueError("path belongs to type string")
         return self
 
 
@@ -138,29 +152,48 @@ def form(event: Event, *, lax: bool = False) -> Form:
         event: its declaration.
         lax: texts stand for values of their type too, as in a CSV file.
     """
-    readers = {name: _reader(declared, lax) for name, declared in event.properties.items()}
+    readers = {name: _reader(name, declared, lax) for name, declared in event.properties.items()}
     return Form(readers, tuple(name for name, declared in event.properties.items() if declared.required))
 
 
-def _reader(declared: Property, lax: bool) -> Reader:
+def unmasked(text: str) -> str:
+    """A text as whoever reads it would see it: percent signs decoded, look-alikes and hidden signs resolved.
+
+    Only to look for what is personal; it is not stored.
+    """
+    if text.isascii() and "%" not in text:
+        return text
+    for _ in range(4):  # what is encoded more often no reader decodes either
+        plain = unicodedata.normalize("NFKC", unquote(text))
+        if plain == text:
+            break
+        text = plain
+    return "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
+
+
+def _reader(name: str, declared: Property, lax: bool) -> Reader:
     if declared.type == "string":
-        return _text(declared.max_length or MAX_TEXT, lax)
+        path = name in PATHS if declared.path is None else declared.path
+        return _text(declared.max_length or MAX_TEXT, lax, path)
     if declared.type == "enum":
         return _member(frozenset(declared.values or ()))
     return (LAX if lax else STRICT)[declared.type]
 
 
-def _text(most: int, lax: bool) -> Reader:
+def _text(most: int, lax: bool, path: bool) -> Reader:
     def read(value: Any) -> str:
         if lax and isinstance(value, (int, float)) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str):
             raise ValueError("is no text")  # noqa: TRY004  readers raise one kind of error
+        if path:
+            value = AFTER_PATH.split(value, maxsplit=1)[0]
         if len(value) > most:
             raise ValueError(f"has more than {most} characters")
         if "\0" in value:
             raise ValueError("holds a null character")
-        if "@" in value and ADDRESS.search(value):
+        plain = unmasked(value)
+        if "@" in plain and ADDRESS.search(plain):
             raise ValueError("looks like an e-mail address")
         return value
 

@@ -4,8 +4,8 @@
      "actor": "user-17", "session": "s1", "account": "acme", "data": {"page": "/"}}
 
 One such object, an array of them, or one per line (NDJSON). `id`, `source` and `type` are needed; without
-`time` it is now. The user is `actor`, or CloudEvents' `subject`; only a keyed hash of it is kept. What is
-wrong in one event does not touch the others. No reason quotes what was sent.
+`time` it is now. The user is `actor`, or CloudEvents' `subject`; only a keyed hash of it is kept
+(`Hasher.digest_id`: capitals count, except in e-mail addresses). What is wrong in one event does not touch the others. No reason quotes what was sent.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from msgspec import Meta
 
 from omni.security.hashing import Hasher
 from omni.tenancy import Tenant
-from omni.usage.catalogue import Event, Form, catalogue, close_to, form
-from omni.usage.spool import SCHEMA, Batch, Letter
+from omni.usage.catalogue import Event, Form, catalogue, close_to, form, unmasked
+from omni.usage.spool import EARLIEST, SCHEMA, Batch, Letter
 
 MAX_EVENT = 64 * 1024
 """Bytes of one event."""
@@ -140,7 +140,7 @@ class Collector:
         elif body.lstrip()[:1] == b"[":
             try:
                 pieces = _list.decode(body)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 raise Malformed("The body is no JSON array of events.") from None
         else:
             pieces = [body]
@@ -159,7 +159,7 @@ class Collector:
         letters: list[Letter] = []
         refused: list[Refusal] = []
         dropped: Counter[str] = Counter()
-        newest, oldest = now + AHEAD, None if self._oldest is None else now - self._oldest
+        newest, oldest = now + AHEAD, None if self._oldest is None else max(now - self._oldest, EARLIEST)
         for index, piece in enumerate(pieces):
             try:
                 rows.append(self._row(decode(piece), now, newest, oldest, dropped))
@@ -179,7 +179,9 @@ class Collector:
             raise _Refused("its time lies more than a day ahead", "occurred_at")
         if oldest is not None and at < oldest:
             raise _Refused("it is older than events may be here", "occurred_at")
-        if "@" in event.id or "@" in (event.account or "") or "@" in (event.session or ""):
+        if at < EARLIEST:
+            raise _Refused(f"its time lies before {EARLIEST.year}", "occurred_at")
+        if any("@" in unmasked(text) for text in (event.id, event.account, event.session) if text):
             raise _Refused("id, account or session holds an @: they are kept in clear", "event_id")
         name = event.type.strip().lower()
         declared = self._forms.get(name)
@@ -205,7 +207,7 @@ class Collector:
         except KeyError:
             if len(self._actors) >= KNOWN_ACTORS:
                 self._actors.clear()
-            made = self._actors[actor] = self._hasher.digest(actor)
+            made = self._actors[actor] = self._hasher.digest_id(actor)
             return made
 
 
@@ -245,6 +247,8 @@ def _converted(record: Mapping[str, Any]) -> Envelope:
         return msgspec.convert(record, Envelope)
     except msgspec.ValidationError as error:
         raise _Refused(str(error)) from None
+    except RecursionError:
+        raise _Refused("it is nested too deeply") from None
 
 
 def _named(piece: Any) -> str:
@@ -253,4 +257,4 @@ def _named(piece: Any) -> str:
         found = msgspec.convert(piece, _Key) if isinstance(piece, Mapping) else _key.decode(piece)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "?|?"
-    return "?|?" if "@" in found.id else f"{found.source}|{found.id}"
+    return "?|?" if "@" in unmasked(found.id) else f"{found.source}|{found.id}"

@@ -116,8 +116,10 @@ def _record(row: dict[str, Any]) -> dict[str, Any]:
     if isinstance(data, str):
         try:
             data = msgspec.json.decode(data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             data = "no JSON"  # no object: the event is refused as such
     properties = {name: value for name, value in row.items() if name not in (*OWN, "data")}
+    if isinstance(data, dict):  # a column without a value leaves what the object says
+        properties = {name: value for name, value in properties.items() if value is not None}
     record["data"] = {**data, **properties} if isinstance(data, dict) else data or properties
     return record

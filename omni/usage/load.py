@@ -15,6 +15,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -22,9 +23,9 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from omni.errors import StorageError
-from omni.usage.spool import SCHEMA, Letter, Segment, read_segment
+from omni.usage.spool import EARLIEST, SCHEMA, Letter, NoSegment, Segment, read_segment
 from omni.warehouse.connection import Connection
 from omni.warehouse.database import Warehouse
 from omni.warehouse.versions import record_change
@@ -34,6 +35,12 @@ VENDOR, STREAM = "usage", "events"
 KEY = ["source", "event_id"]
 GROUP_BYTES = 256 * 1024 * 1024
 """Segments of about so many bytes are loaded in one transaction; it bounds the memory needed."""
+LETTERS_EACH = 1_000
+"""Dead letters of one load that are kept each by itself; of more only their reasons are."""
+LETTERS_OPEN = 100_000
+"""Dead letters that may wait before only reasons are kept."""
+MANY = "*|*"
+"""Key of a dead letter that stands for many."""
 
 _OPS = """
 CREATE TABLE IF NOT EXISTS ops.segments (segment VARCHAR, loaded_at TIMESTAMPTZ);
@@ -54,7 +61,7 @@ class LoadedEvents:
         letters: events that were refused.
         dropped: properties that were left out.
         days: days of the new events, in the tenant's zone.
-        damaged: files that were no segments and were put aside.
+        damaged: files that are no segments, or in which something is damaged; they are kept as `.bad`.
     """
 
     segments: int = 0
@@ -90,7 +97,7 @@ def load_events(warehouse: Warehouse, segments: Iterable[Path], *, run_id: str) 
 
     Args:
         warehouse: open for writing.
-        segments: files of a spool, oldest first.
+        segments: files of a spool, oldest first; those that another loader has taken meanwhile are left out.
         run_id: kept with the rows; loads of one run are counted together.
 
     Raises:
@@ -106,8 +113,11 @@ def _groups(segments: Iterable[Path]) -> Iterator[list[Path]]:
     group: list[Path] = []
     size = 0
     for path in segments:
+        try:
+            size += path.stat().st_size
+        except FileNotFoundError:
+            continue
         group.append(path)
-        size += path.stat().st_size
         if size >= GROUP_BYTES:
             yield group
             group, size = [], 0
@@ -131,17 +141,26 @@ def _load_group(warehouse: Warehouse, paths: Sequence[Path], run_id: str) -> Loa
 
 
 def _readable(paths: Iterable[Path]) -> tuple[list[Segment], int]:
-    """The segments' contents; files that are no segments are put aside, so that they hold nothing up."""
+    """The segments' contents; files that are no segments are put aside, so that they hold nothing up.
+
+    Of a damaged one what is whole is loaded, and a copy stays: its accepted events may be saved by hand.
+    """
     found, damaged = [], 0
     for path in paths:
+        aside = path.with_suffix(".bad")
         try:
-            found.append(read_segment(path))
-        except StorageError as error:
-            if not path.exists():
-                raise
-            log.error("%s. It is now %s.bad", error, path.stem)  # noqa: TRY400
-            path.rename(path.with_suffix(".bad"))
+            segment = read_segment(path)
+        except NoSegment as error:
+            log.error("%s. It is now %s", error, aside.name)  # noqa: TRY400
+            path.rename(aside)
             damaged += 1
+            continue
+        if segment.lost:
+            with suppress(FileExistsError):  # of a load that did not end
+                aside.hardlink_to(path)
+            log.error("%s: what is whole is loaded; a copy is kept as %s", path.name, aside.name)
+            damaged += 1
+        found.append(segment)
     return found, damaged
 
 
@@ -149,10 +168,13 @@ def _store(con: Connection, segments: list[Segment], timezone: str, run_id: str)
     now = datetime.now(UTC)
     letters = [letter for segment in segments for letter in segment.letters]
     dropped = sum((segment.dropped for segment in segments), Counter[str]())
-    rows = pa.concat_tables([segment.rows for segment in segments])
-    inserted, days = _insert(con, rows, now, timezone, run_id) if rows.num_rows else (0, [])
+    rows, refused = _datable(pa.concat_tables([segment.rows for segment in segments]))
+    letters += refused
     if letters:
         _keep_letters(con, letters, now, run_id)
+    inserted, days = _insert(con, rows, now, timezone, run_id) if rows.num_rows else (0, [])
+    if letters:
+        _resolve_known(con, letters, now)
     if dropped:
         _count_dropped(con, dropped, now, timezone)
     if inserted:
@@ -165,6 +187,17 @@ def _store(con: Connection, segments: list[Segment], timezone: str, run_id: str)
     )
     _count_load(con, result, now, run_id)
     return result
+
+
+def _datable(rows: Any) -> tuple[Any, list[Letter]]:
+    """Without the events no day can be told of; the collector takes none, older spools may hold some."""
+    right = pc.greater_equal(rows["occurred_at"], pa.scalar(EARLIEST, SCHEMA.field("occurred_at").type))
+    if pc.all(right).as_py() is not False:
+        return rows, []
+    keys = rows.filter(pc.invert(right)).select(KEY).to_pylist()
+    reason = f"its time lies before {EARLIEST.year}"
+    letters = [Letter(f"{key['source']}|{key['event_id']}", "occurred_at", reason) for key in keys]
+    return rows.filter(right), letters
 
 
 def _insert(con: Connection, rows: Any, now: datetime, timezone: str, run_id: str) -> tuple[int, list[date]]:
@@ -190,13 +223,13 @@ def _insert(con: Connection, rows: Any, now: datetime, timezone: str, run_id: st
     )
     day = f"CAST(occurred_at AT TIME ZONE '{timezone}' AS DATE)"
     found = con.execute(f"SELECT {day} AS day, count(*) FROM fresh_events GROUP BY 1").fetchall()
-    _resolve_letters(con, now)
+    _resolve(con, now, "SELECT source || '|' || event_id FROM fresh_events")
     con.execute("DROP TABLE fresh_events")
     return sum(count for _, count in found), sorted(day for day, _ in found)
 
 
 def _keep_letters(con: Connection, letters: list[Letter], now: datetime, run_id: str) -> None:
-    unique = {_identity(letter): letter for letter in letters}
+    unique = {_identity(letter): letter for letter in _bounded(con, letters)}
     con.execute(
         "INSERT INTO ops.dead_letters (id, run_id, vendor, stream, table_name, record_key, column_name, "
         "reason, first_seen) SELECT id, $1, $2, $3, $4, record_key, column_name, reason, $5 FROM "
@@ -215,15 +248,44 @@ def _identity(letter: Letter) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _resolve_letters(con: Connection, now: datetime) -> None:
-    """Close the letters of events that have come well now."""
+def _bounded(con: Connection, letters: list[Letter]) -> list[Letter]:
+    """Letters each by itself as long as they are few: whoever holds a public key can make any number."""
+    row = con.execute(
+        "SELECT count(*) FROM ops.dead_letters WHERE table_name = $1 AND replayed_at IS NULL", [TABLE]
+    ).fetchone()
+    each = max(0, min(LETTERS_EACH, LETTERS_OPEN - (row[0] if row else 0)))
+    unique = list({_identity(letter): letter for letter in letters}.values())
+    more = Counter((one.column, one.reason) for one in unique[each:])
+    for (_, reason), number in more.most_common(5):
+        log.warning("%d more events were refused: %s; one dead letter stands for them", number, reason)
+    return unique[:each] + [Letter(MANY, column, reason) for column, reason in more]
+
+
+def _resolve_known(con: Connection, letters: list[Letter], now: datetime) -> None:
+    """Close letters of this load whose event came well before, or in the same load."""
+    pairs = [one.key.partition("|") for one in letters]
+    keys = pa.table({"source": [one[0] for one in pairs], "event_id": [one[2] for one in pairs]})
+    con.register("letter_keys", keys)
+    try:
+        _resolve(
+            con,
+            now,
+            f"SELECT k.source || '|' || k.event_id FROM letter_keys AS k WHERE EXISTS (SELECT 1 FROM {TABLE} "
+            "AS old WHERE old.source = k.source AND old.event_id = k.event_id)",
+        )
+    finally:
+        con.unregister("letter_keys")
+
+
+def _resolve(con: Connection, now: datetime, keys: str) -> None:
+    """Close the letters of events that are there now."""
     waiting = con.execute(
         "SELECT 1 FROM ops.dead_letters WHERE table_name = $1 AND replayed_at IS NULL LIMIT 1", [TABLE]
     ).fetchone()
     if waiting:
         con.execute(
             "UPDATE ops.dead_letters SET replayed_at = $1 WHERE table_name = $2 AND replayed_at IS NULL "
-            "AND record_key IN (SELECT source || '|' || event_id FROM fresh_events)",
+            f"AND record_key IN ({keys})",
             [now, TABLE],
         )
 

@@ -6,6 +6,7 @@ written once, in DuckDB's dialect, with `$1` for parameters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -68,4 +69,8 @@ def schema_errors(origin: str) -> Iterator[None]:
     try:
         yield
     except (duckdb.BinderException, duckdb.CatalogException, duckdb.ConversionException) as error:
-        raise SchemaError(f"{origin}: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0]
+        if isinstance(error, duckdb.ConversionException):
+            # It quotes the value, which may be anybody's.
+            said = re.sub(r"(['\"]).*\1", "'…'", said)
+        raise SchemaError(f"{origin}: {said}") from None

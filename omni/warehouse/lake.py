@@ -130,9 +130,10 @@ def attach(con: duckdb.DuckDBPyConnection, place: Place, name: str) -> None:
         private_folder(Path(place.data))
     con.execute(f"CREATE OR REPLACE SECRET lake_catalog ({_login(place.catalog)})")
     try:
+        address = _text("ducklake:postgres:" + _options(place.catalog))
         con.execute(
-            f"ATTACH {_text('ducklake:postgres:' + _options(place.catalog))} AS {name} "
-            f"(DATA_PATH {_text(place.data)}, METADATA_SCHEMA {_text(place.schema)}, META_SECRET lake_catalog)"
+            f"ATTACH {address} AS {name} (DATA_PATH {_text(place.data)}, "
+            f"METADATA_SCHEMA {_text(place.schema)}, META_SECRET lake_catalog)"
         )
     except duckdb.Error as error:
         raise StorageError(

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from omni.errors import CheckFailed
+from omni.errors import CheckFailed, SchemaError
 from omni.tenancy import Tenant
 from omni.warehouse.check_runs import Checked, check_tables, refuse_failed, run_checks
 from omni.warehouse.checks import Check
+from omni.warehouse.connection import schema_errors
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.versions import record_change
 
@@ -258,3 +259,10 @@ def test_reconciliation_agrees_with_sums_by_hand(
     keys = {k for k, _ in [*here, *there]}
     differing = [k for k in keys if sum(v for q, v in here if q == k) != sum(v for q, v in there if q == k)]
     assert (result.rows, result.failing) == (len(keys), len(differing))
+
+
+def test_a_value_that_does_not_convert_is_not_quoted(con: Any) -> None:
+    with pytest.raises(SchemaError) as caught, schema_errors("core/x.sql"):
+        con.execute("SELECT CAST(v AS INTEGER) FROM (VALUES ('O''Hara, Ann'), ('1')) AS t(v)").fetchall()
+    assert "Ann" not in str(caught.value)
+    assert "INT32" in str(caught.value)
