@@ -18,7 +18,7 @@ from omni.bi.board import load_board
 from omni.bi.daily import rollup_models
 from omni.bi.exports import Export
 from omni.bi.funnel_sql import funnel_models
-from omni.bi.funnels import load_funnels
+from omni.bi.funnels import Funnel, load_funnels
 from omni.bi.metrics import Metric, load_metrics
 from omni.bi.metrics import validate as validate_metrics
 from omni.bi.units import refusal
@@ -35,7 +35,7 @@ from omni.privacy.datamap import DataMap, build_map
 from omni.settings import settings
 from omni.sources.rest_declaration import Api, load_apis
 from omni.tenancy import Tenant
-from omni.usage.catalogue import load_catalogue
+from omni.usage.catalogue import close_to, load_catalogue
 from omni.warehouse.contracts import Contract, load_contracts
 from omni.warehouse.layers import SCHEMAS
 from omni.warehouse.models import Model, in_order, load_models
@@ -43,6 +43,9 @@ from omni.warehouse.portable import refuse_unportable
 from omni.warehouse.publish import SCHEMAS as PUBLISHED
 
 Columns = dict[str, dict[str, str]]
+WEB_EVENTS = "raw.hubspot__web_events"
+PAGE_VIEW = "page_view"
+"""What core.usage_events calls a page in an access log."""
 
 
 def validate_all(folder: Path | None = None) -> dict[str, int]:
@@ -68,6 +71,8 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
     columns = columns_of(contracts, models, next(iter(tenants.values())))
     keys = {c.table: c.key for c in contracts.values()} | {m.name: m.header.grain for m in models.values()}
     validate_metrics(metrics, columns, keys)
+    funnels, events = load_funnels(data / "funnels"), load_catalogue(data / "events")
+    _steps_exist(funnels, {*events, *_web_events(contracts), PAGE_VIEW})
     experiments = load_experiments(data / "experiments")
     for experiment in experiments.values():
         _require(
@@ -98,7 +103,7 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
         "contracts": len(contracts),
         "models": len(load_models(data / "models")),
         "metrics": len(metrics),
-        "funnels": len(load_funnels(data / "funnels")),
+        "funnels": len(funnels),
         "experiments": len(experiments),
         "predictions": len(predictions),
         "dashboards": len([load_board(path, metrics) for path in (data / "dashboards").glob("*.yml")]),
@@ -107,7 +112,7 @@ def validate_all(folder: Path | None = None) -> dict[str, int]:
         "write-backs": len(backs),
         "copies": len(copied),
         "exports": len(exported),
-        "events": len(load_catalogue(data / "events")),
+        "events": len(events),
     }
 
 
@@ -186,6 +191,24 @@ def _require(columns: Columns, table: str, names: list[str], who: str) -> None:
         raise ConfigError(
             f"{who}: {table} has no column {', '.join(missing)}; it has {', '.join(columns[table])}"
         )
+
+
+def _web_events(contracts: Mapping[str, Contract]) -> list[str]:
+    """The events that the web site is known to send."""
+    contract = contracts.get(WEB_EVENTS)
+    column = contract.columns.get("event") if contract else None
+    return (column.accepted if column else None) or []
+
+
+def _steps_exist(funnels: Mapping[str, Funnel], events: set[str]) -> None:
+    known = dict.fromkeys(sorted(events))
+    for funnel in funnels.values():
+        for step in funnel.steps:
+            if step.event not in events:
+                raise ConfigError(
+                    f"data/funnels/{funnel.name}.yml: step {step.name}: no event {step.event!r} in "
+                    f"data/events or in the contract {WEB_EVENTS}{close_to(step.event, known)}"
+                )
 
 
 def _metrics_of_units_exist(experiment: Experiment, metrics: Mapping[str, Metric], columns: Columns) -> None:

@@ -173,6 +173,17 @@ class EventSettings(BaseModel):
     oldest_days: int = Field(
         365, ge=1, description="age in days at which a sent event is refused", examples=[365]
     )
+    spool_bytes: int = Field(
+        2_000_000_000,
+        ge=1_000_000,
+        description="bytes of a tenant's events that may wait to be loaded; more are answered 503",
+        examples=[2_000_000_000],
+    )
+    origins: list[str] = Field(
+        [],
+        description="origins of web pages that may send and watch from a browser (CORS)",
+        examples=['["https://shop.example"]'],
+    )
 
 
 class SmtpSettings(BaseModel):

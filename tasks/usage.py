@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from prefect.states import Completed, Failed, State
@@ -49,7 +50,7 @@ def _live(owner: Tenant) -> Live:
 
 
 def turns(tenant: str, every: float, seconds: float) -> State[Handle]:
-    """Take turns for some time, at least one; fails if models of the last turn did."""
+    """Take turns for some time, at least one; fails if the last turn or models of it did."""
     live = _live(tenancy.get(tenant))
     taken: list[Turn] = []
     if seconds <= 0:
@@ -62,10 +63,17 @@ def turns(tenant: str, every: float, seconds: float) -> State[Handle]:
             run_turns(live, every, stop, taken.append)
         finally:
             timer.cancel()
+    return outcome(taken)
+
+
+def outcome(taken: Sequence[Turn]) -> State[Handle]:
+    """What became of some turns: the last one tells, for what failed before it was tried again."""
     inserted = sum(turn.loaded.inserted for turn in taken)
     said = (
         f"{inserted} events in {len(taken)} turns, {sum(turn.status == 'locked' for turn in taken)} left out"
     )
+    if failed := sum(turn.status == "failed" for turn in taken):
+        said += f", {failed} failed"
     problems = taken[-1].problems if taken else {"live": "no turn went well; see the log"}
     if problems:
         return Failed(message=f"{said}. {'; '.join(f'{name}: {why}' for name, why in problems.items())}")

@@ -8,7 +8,8 @@ listed twice takes two events. An event just as long after the entry as the wind
 - `ordered`: each next step by the unit's first such event after the step before; others may lie between.
 - `strict`: nothing of the unit's may lie between the steps. It enters with the event of step 1 that leads
   furthest, the earliest of equals.
-- `any`: it enters with its first event of any step; step k is its k-th different step, whichever it is.
+- `any`: it enters with its first event of any step; step k is its k-th different step, whichever it is. An
+  event that fits several steps is the first of them as they are listed, whether taken before or not.
 
 Rows with '' as dimension and member are the totals.
 """
@@ -30,6 +31,8 @@ EVENTS = {
     "actor": "core.usage_events", "account": "core.usage_events", "session": "core.usage_session_events",
 }  # fmt: skip
 """Which events a unit's are found in."""
+LAST_DATE = "least(max(event_date), max(received_date))"
+"""The newest day that has come: senders' clocks may be a day ahead."""
 
 
 @lru_cache(maxsize=4)
@@ -89,7 +92,7 @@ def compile_funnel(
     # Reading plain events again for each step is faster than keeping a copy; windows are worth keeping.
     kept = "" if "OVER" in parts[0][1] or funnel.unit == "session" else "NOT MATERIALIZED "
     named = ",\n".join(f"{name} AS {kept if name == 'events' else ''}({sql})" for name, sql in parts)
-    return f"WITH {named}\n{_result(funnel, source, by_day)}"
+    return f"WITH {named}\n{_result(funnel, by_day)}"
 
 
 Parts = list[tuple[str, str]]
@@ -98,13 +101,22 @@ Parts = list[tuple[str, str]]
 
 def _events(funnel: Funnel, keys: list[str], source: str, *, every: bool = False, more: str = "") -> str:
     """The units' events with a truth per step; only those of some step unless `every`."""
-    flags = [f"{s.condition} AS is_{n}" for n, s in enumerate(funnel.steps, 1)]
+    flags = [f"{_flag(funnel, n)} AS is_{n + 1}" for n in range(len(funnel.steps))]
     member = [f"coalesce({column(funnel.breakdown.by)}, '{NO_MEMBER}') AS member"] if funnel.breakdown else []
     columns = ", ".join([*keys, "occurred_at", "position", "event_date", *member, *flags])
     given = " AND ".join(f"{key} IS NOT NULL" for key in keys)
     some = " OR ".join(s.condition for s in funnel.steps)
     wanted = given if every else f"{given} AND ({some})"
     return f"SELECT {columns}{more} FROM {source} WHERE {wanted}"
+
+
+def _flag(funnel: Funnel, number: int) -> str:
+    """Whether an event is a step; in any order, none that is one listed before."""
+    step = funnel.steps[number]
+    before = [s.condition for s in funnel.steps[:number] if s.event == step.event]
+    if funnel.order != "any" or not before:
+        return step.condition
+    return f"({step.condition} AND NOT coalesce({' OR '.join(before)}, FALSE))"
 
 
 def _entries(funnel: Funnel, keys: list[str], flag: str, where: str) -> str:
@@ -213,14 +225,14 @@ def _any(funnel: Funnel, keys: list[str], source: str, where: str) -> Parts:
         f"GROUP BY {own}, s.cohort_date, s.entry_position"
     )
     each = "\nUNION ALL\n".join(
-        f"SELECT {units}, cohort_date, entry_position, entered_at, {n} AS which, position_{n} AS position, "
+        f"SELECT {units}, cohort_date, entry_position, entered_at, position_{n} AS position, "
         f"at_{n} AS occurred_at FROM done WHERE position_{n} IS NOT NULL"
         for n in numbers
     )
     reached = (
         f"SELECT CAST(row_number() OVER attempt AS INTEGER) AS step, {units}, {REACHED}, "
         "lag(occurred_at) OVER attempt AS previous_at FROM each_step "
-        f"WINDOW attempt AS (PARTITION BY {units}, entry_position ORDER BY position, which)"
+        f"WINDOW attempt AS (PARTITION BY {units}, entry_position ORDER BY position)"
     )
     return [
         ("events", _events(funnel, keys, source)),
@@ -273,7 +285,7 @@ def _seconds(since: str, until: str) -> str:
     )
 
 
-def _result(funnel: Funnel, source: str, by_day: bool) -> str:
+def _result(funnel: Funnel, by_day: bool) -> str:
     day = ["cohort_date"] if by_day else []
     cell = [*day, "dimension", "member"]
     names = [
@@ -295,6 +307,6 @@ def _result(funnel: Funnel, source: str, by_day: bool) -> str:
         f"FROM (SELECT {', '.join(cell)}, max(newest_entry) AS newest_entry FROM counted "
         f"GROUP BY {', '.join(cell)}) AS c\n"
         f"CROSS JOIN (VALUES {values}) AS s(step, step_name)\n"
-        f"CROSS JOIN (SELECT max(event_date) AS last_date FROM {source}) AS newest\n"
+        f"CROSS JOIN (SELECT {LAST_DATE} AS last_date FROM {EVENTS['actor']}) AS newest\n"
         f"LEFT JOIN counted AS n ON n.step = s.step AND {same}"
     )

@@ -96,9 +96,21 @@ class Funnel(Declaration):
         names = [step.name for step in self.steps]
         if len(set(names)) < len(names):
             raise ValueError("steps: two have the same name")
-        if self.order == "any" and len({step.condition for step in self.steps}) < len(self.steps):
-            raise ValueError("steps: in any order, two equal steps could not be told apart")
+        if self.order == "any":
+            self._refuse_hidden()
         return self
+
+    def _refuse_hidden(self) -> None:
+        """In any order an event is the first step it fits: refuse one that leaves a later step nothing."""
+        for number, step in enumerate(self.steps):
+            for before in self.steps[:number]:
+                if before.condition == step.condition:
+                    raise ValueError("steps: in any order, two equal steps could not be told apart")
+                if before.event == step.event and before.where is None:
+                    raise ValueError(
+                        f"steps: in any order an event is the first step it fits, so every {step.event} is "
+                        f"{before.name} and none {step.name}; list {step.name} before {before.name}"
+                    )
 
     @property
     def minutes(self) -> int:

@@ -72,7 +72,7 @@ def load(
 ) -> None:
     """Load files of events, and whatever waits in the spool. Loading a file again changes nothing.
 
-    Exit status 1 if an event was refused.
+    Exit status 1 if an event was refused or a segment of the spool is damaged.
     """
     with clear_errors():
         from omni.cli import events_run

@@ -24,7 +24,7 @@ from omni.usage.collect import Collector
 from omni.usage.feed import read_state
 from omni.usage.files import Taken, spool_file
 from omni.usage.load import LoadedEvents, load_events
-from omni.usage.spool import Spool, recover, sealed_segments, spool_folder
+from omni.usage.spool import Spool, damaged_segments, recover, sealed_segments, spool_folder
 
 LOCAL = "http://127.0.0.1:8091"
 
@@ -66,7 +66,7 @@ def live(company: str, every: float, metrics: Sequence[str] | None, *, once: boo
 
     def tell(turn: Turn) -> None:
         nonlocal good
-        good = turn.status != "locked" and not turn.problems
+        good = turn.status not in ("locked", "failed") and not turn.problems
         if turn.status == "idle":
             return
         state = kept.feed.latest
@@ -74,6 +74,8 @@ def live(company: str, every: float, metrics: Sequence[str] | None, *, once: boo
             typer.echo(json.dumps(state if turn.status == "done" else {"status": turn.status}))
         elif turn.status == "locked":
             typer.echo("another process holds the warehouse; the events wait")
+        elif turn.status == "failed":
+            typer.echo(f"the turn failed; the events wait. {turn.problems['turn']}", err=True)
         elif state is not None:
             shown = ", ".join(f"{name} {value}" for name, value in state["metrics"].items())
             typer.echo(f"{state['as_of']}  +{turn.loaded.inserted} events in {turn.seconds:.2f} s  {shown}")
@@ -87,7 +89,7 @@ def live(company: str, every: float, metrics: Sequence[str] | None, *, once: boo
 
 
 def load(company: str, files: Sequence[Path], *, as_json: bool) -> bool:
-    """Load files and the spool; whether no event was refused."""
+    """Load files and the spool; whether no event was refused and no segment damaged."""
     from omni.warehouse.database import open_warehouse
 
     tenant = tenancy.get(company)
@@ -100,18 +102,17 @@ def load(company: str, files: Sequence[Path], *, as_json: bool) -> bool:
         spool.seal()
     folder = spool_folder(tenant)
     recover(folder)
-    segments = sealed_segments(folder)
     loaded = LoadedEvents()
-    if segments:
+    if sealed_segments(folder):
         try:
             with open_warehouse(tenant) as warehouse:
-                loaded = load_events(warehouse, segments, run_id=f"events-{uuid.uuid4()}")
+                loaded = load_events(warehouse, sealed_segments(folder), run_id=f"events-{uuid.uuid4()}")
         except WarehouseLocked as error:
             raise WarehouseLocked(
                 f"{error} The events are safe in the spool; `omni events load` again"
             ) from None
     _tell_load(taken, loaded, as_json=as_json)
-    return not any(one.refused for one in taken.values())
+    return not any(one.refused for one in taken.values()) and not loaded.damaged
 
 
 def _tell_load(taken: dict[str, Taken], loaded: LoadedEvents, *, as_json: bool) -> None:
@@ -128,6 +129,8 @@ def _tell_load(taken: dict[str, Taken], loaded: LoadedEvents, *, as_json: bool) 
     typer.echo(
         f"{loaded.inserted} events loaded on {len(loaded.days)} days, {loaded.repeated} were there already"
     )
+    if loaded.damaged:
+        typer.echo(f"{loaded.damaged} segments are damaged; `omni events status` says what to do", err=True)
 
 
 def send(
@@ -216,17 +219,31 @@ def status(company: str, *, as_json: bool) -> None:
     """Print what waits and the last window."""
     tenant = tenancy.get(company)
     segments, state = sealed_segments(spool_folder(tenant)), read_state(tenant)
-    waiting = sum(path.stat().st_size for path in segments)
+    waiting, damaged = sum(map(_size, segments)), damaged_segments(spool_folder(tenant))
     if as_json:
-        typer.echo(json.dumps({"segments": len(segments), "bytes": waiting, "window": state}))
+        counts = {"segments": len(segments), "bytes": waiting, "damaged": len(damaged)}
+        typer.echo(json.dumps({**counts, "window": state}))
         return
     typer.echo(f"{len(segments)} segments ({waiting / 1e6:.1f} MB) wait to be loaded")
+    if damaged:
+        typer.echo(
+            f"{len(damaged)} damaged files (.bad) lie in {spool_folder(tenant)}. What was whole in them is "
+            "loaded. Check the disk, let the senders of those hours send again (repeats count once), then "
+            "remove the files; they count towards OMNI_EVENTS__SPOOL_BYTES"
+        )
     if state is None:
         typer.echo("No live window yet: omni events live")
         return
     typer.echo(f"as of {state['as_of']}: {state['this_hour']['events']} events this hour")
     for name, value in state["metrics"].items():
         typer.echo(f"  {name}: {'-' if value is None else value}")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # loaded meanwhile
+        return 0
 
 
 def list_declared(*, as_json: bool) -> None:

@@ -230,9 +230,11 @@ def _print(title: str, columns: list[str], rows: list[tuple[Any, ...]], form: Fo
         named = [dict(zip(columns, row, strict=True)) for row in rows]
         typer.echo(json.dumps(named, default=str, indent=1))
     elif form is Format.csv:
+        from omni.spreadsheet import formula_safe
+
         writer = csv.writer(sys.stdout)
         writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerows([formula_safe(cell) for cell in row] for row in rows)
     else:
         from rich.console import Console
 

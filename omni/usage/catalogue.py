@@ -40,8 +40,8 @@ INT64 = 2**63
 ADDRESS = re.compile(r"[\w.+-]+@[\w-]+\.\w")
 """What looks like an e-mail address: personal, and no event may carry it in clear."""
 
-AFTER_PATH = re.compile(r"[?#;]|%3[fFbB]|%23")
-"""Where the path in an address ends, plain or encoded."""
+AFTER_PATH = re.compile(r"([?#;]|%3[fFbB]|%23).*", re.DOTALL)
+"""What follows the path in an address, plain or encoded."""
 PATHS = {"page", "url", "path", "referrer"}
 """Properties that are paths unless their declaration says otherwise."""
 
@@ -187,7 +187,7 @@ def _text(most: int, lax: bool, path: bool) -> Reader:
         if not isinstance(value, str):
             raise ValueError("is no text")  # noqa: TRY004  readers raise one kind of error
         if path:
-            value = AFTER_PATH.split(value, maxsplit=1)[0]
+            value = str(AFTER_PATH.sub("", value))
         if len(value) > most:
             raise ValueError(f"has more than {most} characters")
         if "\0" in value:

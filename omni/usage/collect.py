@@ -4,8 +4,9 @@
      "actor": "user-17", "session": "s1", "account": "acme", "data": {"page": "/"}}
 
 One such object, an array of them, or one per line (NDJSON). `id`, `source` and `type` are needed; without
-`time` it is now. The user is `actor`, or CloudEvents' `subject`; only a keyed hash of it is kept
-(`Hasher.digest_id`: capitals count, except in e-mail addresses). What is wrong in one event does not touch the others. No reason quotes what was sent.
+`time` it is now. The user is `actor`, or CloudEvents' `subject`; only a keyed hash of it is kept, in which
+capitals count except in e-mail addresses (`Hasher.digest_id`). What is wrong in one event does not touch the
+others. No reason quotes what was sent.
 """
 
 from __future__ import annotations
@@ -181,6 +182,8 @@ class Collector:
             raise _Refused("it is older than events may be here", "occurred_at")
         if at < EARLIEST:
             raise _Refused(f"its time lies before {EARLIEST.year}", "occurred_at")
+        if "\0" in (event.account or "") or "\0" in (event.session or ""):
+            raise _Refused("account or session holds a null character")
         if any("@" in unmasked(text) for text in (event.id, event.account, event.session) if text):
             raise _Refused("id, account or session holds an @: they are kept in clear", "event_id")
         name = event.type.strip().lower()

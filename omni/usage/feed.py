@@ -1,6 +1,7 @@
 """The current window for whoever listens: each gets the latest state, never a queue.
 
-A state is complete in itself and carries a rising `sequence`. A listener that is slow misses states and gets
+A state is complete in itself and carries a rising `sequence`, which begins anew in a later `epoch` when the
+state on disk was lost. A listener that is slow misses states and gets
 the newest when it is ready; corrections of earlier windows are kept in the state for a while, and each
 listener is given those that came since the state it saw before (`missed` says that some are gone).
 """
@@ -52,7 +53,7 @@ class Feed:
     def publish(self, state: State) -> None:
         """Make a state the latest and wake the listeners; one that is not newer changes nothing."""
         with self._lock:
-            if self._latest is not None and state["sequence"] <= self._latest["sequence"]:
+            if self._latest is not None and _place(state) <= _place(self._latest):
                 return
             self._latest = state
         self._wake()
@@ -71,18 +72,25 @@ class Feed:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(event.set)
 
-    async def listen(self, seen: int | None = None, beat: float | None = None) -> AsyncIterator[State | None]:
+    async def listen(
+        self, seen: int | None = None, beat: float | None = None, epoch: int | None = None
+    ) -> AsyncIterator[State | None]:
         """States from now on, the present one first.
 
         Args:
             seen: sequence of the last state this listener saw, if it was here before: it gets the
                 corrections since then.
+            epoch: that of the last state it saw; None where it does not know.
             beat: after so many seconds without a state None comes, to see whether the other end is there.
         """
         event = asyncio.Event()
         with self._lock:
             self._listeners[event] = asyncio.get_running_loop()
-            if self._closed or (self._latest is not None and self._latest["sequence"] != seen):
+            latest = self._latest
+            new = latest is not None and (
+                latest["sequence"] != seen or (epoch is not None and epoch != _epoch(latest))
+            )
+            if self._closed or new:
                 event.set()
         try:
             while True:
@@ -96,17 +104,27 @@ class Feed:
                     return
                 event.clear()
                 if (state := self._latest) is not None:
-                    yield told(state, seen)
-                    seen = state["sequence"]
+                    yield told(state, seen, epoch)
+                    seen, epoch = state["sequence"], _epoch(state)
         finally:
             with self._lock:
                 del self._listeners[event]
 
 
-def told(state: State, seen: int | None) -> State:
+def _epoch(state: State) -> int:
+    return int(state.get("epoch", 0))
+
+
+def _place(state: State) -> tuple[int, int]:
+    return _epoch(state), state["sequence"]
+
+
+def told(state: State, seen: int | None, epoch: int | None = None) -> State:
     """A state as a listener gets it: with the corrections it has not seen."""
     if seen is None:
         return {**state, "corrections": [], "missed": False}
+    if epoch is not None and epoch != _epoch(state):  # what it saw was counted otherwise
+        return {**state, "missed": True}
     new = [one for one in state["corrections"] if one["sequence"] > seen]
     return {**state, "corrections": new, "missed": seen < state["corrections_since"]}
 

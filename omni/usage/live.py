@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -42,7 +43,7 @@ LOCK_SECONDS = 1.0
 LOOK_SECONDS = 60.0
 """After so long the models are looked at although no event has come: others load events too."""
 
-FIRST: State = {"sequence": 0, "version": 0, "corrections": [], "corrections_since": 0}
+FIRST: State = {"epoch": 0, "sequence": 0, "version": 0, "corrections": [], "corrections_since": 0}
 """What stands for the state before the first."""
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ def _cheap(models: Mapping[str, Model], table: str, reached: Collection[str]) ->
 class Turn:
     """What a turn did."""
 
-    status: Literal["done", "idle", "locked"]
+    status: Literal["done", "idle", "locked", "failed"]
     loaded: LoadedEvents = field(default_factory=LoadedEvents)
     seconds: float = 0.0
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -144,10 +145,11 @@ class Live:
 def take_turn(live: Live) -> Turn:
     """Load what has come, bring the live metrics up to date, publish the current window.
 
-    The state that is published: `sequence`, `as_of`, `today` and `hour` (in the tenant's zone), `metrics`
-    (today's value of each), `this_hour` (events and users by event), `loaded`, `problems`, and `corrections`:
-    values of earlier days that late events changed, each with the sequence of its turn. `version` is that of
-    the events' table.
+    The state that is published: `epoch`, `sequence`, `as_of`, `today` and `hour` (in the tenant's zone),
+    `metrics` (today's value of each), `this_hour` (events and users by event), `loaded`, `problems`, and
+    `corrections`: values of earlier days that late events changed, each with the sequence of its turn.
+    `version` is that of the events' table. Of what failed watchers learn the model and the kind of error; the rest, which may
+    quote values, is in the log.
 
     Raises:
         StorageError: something cannot be written. Events that were not loaded stay in the spool.
@@ -157,15 +159,16 @@ def take_turn(live: Live) -> Turn:
         live.spool.seal()
     folder = spool_folder(live.tenant)
     recover(folder)
-    segments = sealed_segments(folder)
+    waiting = sealed_segments(folder)
     looked = live._looked is not None and started - live._looked < LOOK_SECONDS
-    if not segments and looked and _hour(live.now()) == live._hour:
+    if not waiting and looked and _hour(live.now()) == live._hour:
         return Turn("idle")
     try:
         with open_warehouse(live.tenant, timeout=live.lock_seconds) as warehouse:
             run_id = f"live-{live.now():%Y-%m-%d}"
-            before = live.feed.latest or read_state(live.tenant) or FIRST
-            loaded = load_events(warehouse, segments, run_id=run_id)
+            before = live.feed.latest or read_state(live.tenant) or _beginning()
+            # Looked for again: another loader may have taken some while this one waited.
+            loaded = load_events(warehouse, sealed_segments(folder), run_id=run_id)
             with warehouse.cursor() as con:
                 version = versions(con, [TABLE])[TABLE]
                 # Not just the days loaded here: others load events too, and a turn may have been killed.
@@ -218,8 +221,19 @@ def _state(live: Live, con: Connection, loaded: LoadedEvents, problems: Mapping[
             "events": loaded.inserted, "repeated": loaded.repeated, "refused": loaded.letters,
             "properties_dropped": loaded.dropped,
         },
-        "problems": dict(problems),
+        "problems": {model: _kind(reason) for model, reason in problems.items()},
     }  # fmt: skip
+
+
+def _beginning() -> State:
+    """A state before the first, in an epoch later than any before it."""
+    return {**FIRST, "epoch": time.time_ns() // 1_000_000}
+
+
+def _kind(reason: str) -> str:
+    """Of a reason only what quotes nothing: the error's name, or the model that is waited for."""
+    found = re.match(r"[A-Za-z]\w*(?=: )|needs [\w.]+\Z", reason)
+    return found[0] if found else "failed"
 
 
 def _corrections(
@@ -238,7 +252,10 @@ def _corrections(
     if len(corrections) > KEPT_CORRECTIONS:
         since = corrections[-KEPT_CORRECTIONS - 1]["sequence"]
         corrections = corrections[-KEPT_CORRECTIONS:]
-    return {"sequence": sequence, "corrections": corrections, "corrections_since": since}
+    epoch = before.get("epoch", 0)
+    return {
+        "epoch": epoch, "sequence": sequence, "corrections": corrections, "corrections_since": since,
+    }  # fmt: skip
 
 
 def _hour(moment: datetime) -> datetime:
@@ -273,7 +290,10 @@ def _this_hour(con: Connection, hour: datetime) -> dict[str, Any]:
 def run_turns(
     live: Live, every: float, stop: threading.Event, on_turn: Callable[[Turn], None] | None = None
 ) -> None:
-    """Take turns `every` seconds until `stop` is set, then a last one. Errors are logged, and tried again."""
+    """Take turns `every` seconds until `stop` is set, then a last one.
+
+    Errors are logged, and tried again; `on_turn` is told of a turn that failed too.
+    """
     while True:
         last = stop.is_set()
         started = time.monotonic()
@@ -281,13 +301,15 @@ def run_turns(
             turn = take_turn(live)
         except OmniError as error:
             log.error("A live turn of %s failed: %s", live.tenant.tenant, error)  # noqa: TRY400
-        except Exception:
+            turn = Turn("failed", problems={"turn": str(error)})
+        except Exception as error:
             log.exception("A live turn of %s failed", live.tenant.tenant)
+            turn = Turn("failed", problems={"turn": f"{type(error).__name__}; see the log"})
         else:
             for model, reason in turn.problems.items():
                 log.error("%s: %s", model, reason)
-            if on_turn:
-                on_turn(turn)
+        if on_turn:
+            on_turn(turn)
         if last:
             return
         stop.wait(max(0.0, every - (time.monotonic() - started)))

@@ -14,14 +14,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import re
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -44,11 +49,22 @@ LARGE = 100_000
 STORE_SECONDS = 5.0
 WAITING_MOST = 2_000
 """Deliveries that may wait to be written; more are answered 503."""
+MERGE_BYTES = 64 * 1024 * 1024
+"""Bytes of deliveries that share one write."""
+FLIGHT_BYTES = 256 * 1024 * 1024
+"""Bytes of bodies that are read and not yet answered, of all senders; more are answered 503."""
+LOG_SECONDS = 10.0
+"""A trouble that every delivery has is logged so often."""
 SEAL_SECONDS = 1.0
 """How long events wait in an open segment for another process to load them."""
 BEAT_SECONDS = 15.0
 LISTENERS_MOST = 500
 SHOWN_REFUSALS = 20
+LAST_SEEN = re.compile(r"(?:([0-9]{1,18})-)?([0-9]{1,18})")
+"""What a stream calls its states: epoch and sequence."""
+
+log = logging.getLogger(__name__)
+Waiting = list[tuple[Batch, "asyncio.Future[None]"]]
 
 
 @dataclass
@@ -60,6 +76,7 @@ class Door:
     queue: asyncio.Queue[tuple[Batch, asyncio.Future[None]]] = field(
         default_factory=lambda: asyncio.Queue(WAITING_MOST)
     )
+    _logged: float = float("-inf")
 
     async def read(self, body: bytes, *, lines: bool) -> Delivery:
         """Read a delivery (see `Collector.read`)."""
@@ -85,15 +102,21 @@ class Door:
             waiting = [await self.queue.get()]
             await self.put(waiting)
 
-    async def put(self, waiting: list[tuple[Batch, asyncio.Future[None]]]) -> None:
+    async def put(self, waiting: Waiting) -> None:
         """Append batches, and those that wait beside them, and tell those who wait."""
         while not self.queue.empty():
             waiting.append(self.queue.get_nowait())
-        if not waiting:
-            return
+        for together in _portions(waiting):
+            await self._append(together)
+
+    async def _append(self, waiting: Waiting) -> None:
         try:
             await asyncio.to_thread(self.spool.append, merged([batch for batch, _ in waiting]))
         except Exception as error:  # noqa: BLE001  a writer that died would refuse all that follow
+            if time.monotonic() - self._logged > LOG_SECONDS:
+                self._logged = time.monotonic()
+                said = error if isinstance(error, StorageError) else type(error).__name__
+                log.error("%d deliveries were not accepted: %s", len(waiting), said)  # noqa: TRY400
             for _, done in waiting:
                 if not done.done():
                     done.set_exception(StorageError(f"The spool cannot be written: {type(error).__name__}"))
@@ -106,8 +129,53 @@ class Door:
         """Seal the open segment every `SEAL_SECONDS`, until cancelled."""
         while True:
             await asyncio.sleep(SEAL_SECONDS)
-            with suppress(StorageError):
+            try:
                 await asyncio.to_thread(self.spool.seal)
+            except StorageError as error:
+                log.error("%s", error)  # noqa: TRY400
+
+
+def _portions(waiting: Waiting, most: int = MERGE_BYTES) -> Iterator[Waiting]:
+    portion: Waiting = []
+    size = 0
+    for one in waiting:
+        if portion and size + one[0].bytes > most:
+            yield portion
+            portion, size = [], 0
+        portion.append(one)
+        size += one[0].bytes
+    if portion:
+        yield portion
+
+
+@dataclass
+class Flight:
+    """Bytes of the bodies that are held now, of `most` that may be."""
+
+    most: int = FLIGHT_BYTES
+    held: int = 0
+
+
+@dataclass
+class Hold:
+    """What one request holds of them."""
+
+    flight: Flight
+    bytes: int = 0
+
+    def take(self, size: int) -> bool:
+        """Take so many more; False if there are not so many."""
+        if self.flight.held + size > self.flight.most:
+            return False
+        self.flight.held += size
+        self.bytes += size
+        return True
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flight.held -= self.bytes
 
 
 def _answer(status: int, said: str, **headers: str) -> Response:
@@ -120,7 +188,7 @@ def _may(connection: HTTPConnection, purpose: Purpose) -> bool:
     return allowed(connection.path_params["tenant"], purpose, given)
 
 
-async def _body(request: Request) -> bytes | Response:
+async def _body(request: Request, hold: Hold) -> bytes | Response:
     """The raw body, or the answer why there is none; no further is read than the cap."""
     announced = request.headers.get("content-length", "")
     parts, size = [], int(announced) if announced.isdigit() else 0
@@ -132,6 +200,8 @@ async def _body(request: Request) -> bytes | Response:
                     size += len(part)
                     if size > MAX_BODY:
                         break
+                    if not hold.take(len(part)):
+                        return _answer(503, "too much at once; send again", **{"Retry-After": "5"})
                     parts.append(part)
         except TimeoutError:
             return _answer(408, "the body did not arrive in time", connection="close")
@@ -148,12 +218,16 @@ def _told(delivery: Delivery) -> Response:
     return JSONResponse(said, 202 if delivery.accepted else 400)
 
 
-def _collect(doors: Mapping[str, Door]) -> Callable[[Request], Any]:
+def _collect(doors: Mapping[str, Door], flight: Flight) -> Callable[[Request], Any]:
     async def collect(request: Request) -> Response:
+        with Hold(flight) as hold:
+            return await taken(request, hold)
+
+    async def taken(request: Request, hold: Hold) -> Response:
         door = doors.get(request.path_params["tenant"])
         if not _may(request, "write") or door is None:
             return _answer(401, "a write key of this tenant is needed", connection="close")
-        body = await _body(request)
+        body = await _body(request, hold)
         if isinstance(body, Response):
             return body
         lines = "ndjson" in (kind := request.headers.get("content-type", "")) or "jsonl" in kind
@@ -195,9 +269,10 @@ def _windows(feeds: Mapping[str, Feed]) -> list[BaseRoute]:
         feed = _feed(feeds, request)
         if isinstance(feed, Response):
             return feed
-        last = request.headers.get("last-event-id", "")
+        last = LAST_SEEN.fullmatch(request.headers.get("last-event-id", ""))
+        epoch, seen = (int(last[1]) if last[1] else None, int(last[2])) if last else (None, None)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        lines = _lines(feed, int(last) if last.isdigit() else None)
+        lines = _lines(feed, seen, epoch)
         return StreamingResponse(lines, media_type="text/event-stream", headers=headers)
 
     async def socket(connection: WebSocket) -> None:
@@ -207,10 +282,13 @@ def _windows(feeds: Mapping[str, Feed]) -> list[BaseRoute]:
             return
         await connection.accept()
         sending = asyncio.create_task(_send(connection, feed))
-        with suppress(WebSocketDisconnect, RuntimeError):
-            while True:  # what a watcher says is not listened to, but its leaving is noticed
-                await connection.receive_text()
-        sending.cancel()
+        try:
+            with suppress(WebSocketDisconnect, RuntimeError):
+                # What a watcher says, text or not, is not listened to, but its leaving is noticed.
+                while (await connection.receive())["type"] != "websocket.disconnect":
+                    pass
+        finally:
+            sending.cancel()
         with suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError, OSError):
             await sending
 
@@ -218,12 +296,12 @@ def _windows(feeds: Mapping[str, Feed]) -> list[BaseRoute]:
     return [Route(base, current), Route(f"{base}/events", stream), WebSocketRoute(f"{base}/socket", socket)]
 
 
-async def _lines(feed: Feed, seen: int | None) -> AsyncIterator[str]:
-    async for state in feed.listen(seen, BEAT_SECONDS):
+async def _lines(feed: Feed, seen: int | None, epoch: int | None) -> AsyncIterator[str]:
+    async for state in feed.listen(seen, BEAT_SECONDS, epoch):
         if state is None:
             yield ": still here\n\n"
         else:
-            yield f"id: {state['sequence']}\nevent: window\ndata: {_text(state)}\n\n"
+            yield f"id: {state.get('epoch', 0)}-{state['sequence']}\nevent: window\ndata: {_text(state)}\n\n"
 
 
 async def _send(connection: WebSocket, feed: Feed) -> None:
@@ -253,7 +331,7 @@ def build_app(tenants: Sequence[Tenant], lives: Sequence[Live] = (), every: floa
         stop = threading.Event()
         tasks, threads = [], []
         for tenant in tenants:
-            spool = await asyncio.to_thread(Spool.of, tenant)
+            spool = await asyncio.to_thread(Spool.of, tenant, most_bytes=settings().events.spool_bytes)
             door = Door(Collector(tenant, oldest_days=settings().events.oldest_days), spool)
             doors[tenant.tenant] = door
             tasks.append(asyncio.create_task(door.write()))
@@ -281,10 +359,28 @@ def build_app(tenants: Sequence[Tenant], lives: Sequence[Live] = (), every: floa
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    collect = Route("/events/{tenant}", _collect(doors), methods=["POST"])
-    app = Starlette(routes=[Route("/health", health), collect, *_windows(feeds)], lifespan=running)
-    app.state.feeds = feeds
+    flight = Flight()
+    collect = Route("/events/{tenant}", _collect(doors, flight), methods=["POST"])
+    routes = [Route("/health", health), collect, *_windows(feeds)]
+    app = Starlette(routes=routes, middleware=_origins(settings().events.origins), lifespan=running)
+    app.state.feeds, app.state.flight = feeds, flight
     return app
+
+
+def _origins(allowed: Sequence[str]) -> list[Middleware]:
+    """Which pages of other origins may send and watch; without any, browsers refuse them."""
+    if not allowed:
+        return []
+    headers = ["authorization", "content-type", "last-event-id"]
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=allowed,
+            allow_methods=["GET", "POST"],
+            allow_headers=headers,
+            expose_headers=["retry-after"],
+        )
+    ]
 
 
 def serve(app: Starlette, host: str, port: int) -> None:

@@ -38,9 +38,10 @@ _BEYOND_TRACING = (exp.Columns, exp.Pivot)
 
 @dataclass
 class _Trace:
-    """One statement being traced: the columns to look out for, by table."""
+    """One statement being traced: the columns to look out for and all columns, by table."""
 
     known: Mapping[str, Mapping[str, Carried]]
+    schema: Mapping[str, Mapping[str, str]]
     done: dict[int, dict[str, Carried]] = field(default_factory=dict)
 
 
@@ -60,7 +61,7 @@ def carried_columns(
         By output column, in the SELECT's order; columns that hold nothing of it are left out.
     """
     full, scope = _resolve(query, schema)
-    return _carried(full, scope, known)
+    return _carried(full, scope, _Trace(known, schema))
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,11 @@ def read_columns(query: exp.Query, schema: Mapping[str, Mapping[str, str]]) -> R
         table: {column: {(table, column): "copied"} for column in columns}
         for table, columns in schema.items()
     }
-    if scope is None or next(full.find_all(*_BEYOND_TRACING), None):
+    made_of = _followed(full, scope, _Trace(known, schema))
+    if scope is None or made_of is None:
         everything = {table: frozenset(columns) for table, columns in schema.items()}
-        return Reading(_carried(full, scope, known), everything, tuple(_missing_keys(query, schema)), False)
+        assumed = _carried(full, None, _Trace(known, schema))
+        return Reading(assumed, everything, tuple(_missing_keys(query, schema)), False)
     read: dict[str, set[str]] = {table: set() for table in schema}
     missing: dict[tuple[str, tuple[str, ...]], None] = {}
     seen: set[int] = set()
@@ -108,7 +111,6 @@ def read_columns(query: exp.Query, schema: Mapping[str, Mapping[str, str]]) -> R
             if id(column) not in seen:  # a subquery's columns may be listed with those around it
                 seen.add(id(column))
                 _note_read(column, inner, schema, read, missing)
-    made_of = _outputs(scope, _Trace(known))
     return Reading(made_of, {t: frozenset(names) for t, names in read.items()}, tuple(missing), True)
 
 
@@ -120,25 +122,83 @@ def _note_read(
     missing: dict[tuple[str, tuple[str, ...]], None],
 ) -> None:
     """Note one column reference as read, or as missing from wherever it could be of."""
-    around = list(_around(scope))
-    named = [s.sources[column.table] for s in around if column.table and column.table in s.sources][:1]
-    within = named or [source for s in around for source in s.sources.values()]
-    for source in within:
-        if isinstance(source, exp.Table):
-            table = f"{source.db}.{source.name}"
-            if table not in schema:
-                return  # an unknown table is another complaint
-            if column.name in schema[table]:
-                read[table].add(column.name)
-                return
-        elif not isinstance(source.expression, exp.Query):
-            return  # UNNEST and the like give columns of any name
-        elif column.name in source.expression.named_selects or "*" in source.expression.named_selects:
+    named = [s for s in _around(scope) if column.table and column.table in _own_sources(s)][:1]
+    tried: list[exp.Table | Scope] = []
+    for candidate in named or _reach(scope):
+        sources = _own_sources(candidate)
+        within = [sources[column.table]] if named else list(sources.values())
+        held = [_holds(source, column.name, schema) for source in within]
+        if any(held):
+            for source, name in zip(within, held, strict=True):
+                if name and isinstance(source, exp.Table) and _full_name(source) in read:
+                    read[_full_name(source)].add(name)
             return
+        if None in held:
+            return  # an unknown table is another complaint
+        tried += within
     if not column.table and _names_output(column, scope):
         return
-    tables = {table for source in within for table in _stored(source)}
+    tables = {table for source in tried for table in _stored(source)}
     missing[column.name, tuple(sorted(tables))] = None
+
+
+def _holds(
+    source: exp.Table | Scope, column: str, schema: Mapping[str, Mapping[str, str]]
+) -> str | Literal[False] | None:
+    """What a source calls a column itself; False if it has none of the name, None if nobody can say."""
+    if isinstance(source, Scope) and isinstance(source.expression, exp.Query):
+        names = source.expression.named_selects
+        return column if column in names else None if "*" in names else False
+    if isinstance(source, exp.Table) and source.db:
+        if (table := _full_name(source)) not in schema:
+            return None
+        return _own_names(source, list(schema[table])).get(column, False)
+    made = _made_names(source)
+    return None if made is None else column if column in made else False
+
+
+def _made_names(source: exp.Table | Scope) -> set[str] | None:
+    """Columns of VALUES, UNNEST, generate_series and their like; None if their names are not known."""
+    expression = source if isinstance(source, exp.Table) else source.expression
+    if isinstance(expression, exp.Lateral) and isinstance(source, Scope) and source.subquery_scopes:
+        inner = source.subquery_scopes[0].expression
+        return {*inner.named_selects, *expression.alias_column_names} if "*" not in inner.named_selects else None
+    if given := expression.alias_column_names:
+        places = len(given) if isinstance(expression, exp.Values) else 0
+        return {*given, *(f"col{place}" for place in range(places))}
+    function = expression.this if isinstance(expression, exp.Table) else expression
+    if isinstance(function, (exp.GenerateSeries, exp.Unnest)):
+        return {"generate_series", "range", "unnest", expression.alias}
+    return None
+
+
+def _own_names(table: exp.Table, columns: list[str]) -> dict[str, str]:
+    """By the name a query uses, the stored column: `t AS c(a, b)` names the first ones anew."""
+    given = table.alias_column_names
+    return dict(zip([*given, *columns[len(given) :]], columns, strict=False))
+
+
+def _full_name(table: exp.Table) -> str:
+    return f"{table.db}.{table.name}"
+
+
+def _own_sources(scope: Scope) -> dict[str, exp.Table | Scope]:
+    """What a scope itself selects from; `sources` also has every WITH within reach."""
+    return {name: scope.sources[name] for name, _ in scope.references if name in scope.sources}
+
+
+def _reach(scope: Scope) -> Iterator[Scope]:
+    """A scope and those whose columns it may name without their table.
+
+    A subquery sees what lies around it. A WITH, a derived table or a branch of a UNION does not see what is
+    beside it, only what lies around the whole.
+    """
+    yield scope
+    inner = scope
+    while (outer := inner.parent) is not None:
+        if not (inner.is_cte or inner.is_derived_table):
+            yield outer
+        inner = outer
 
 
 def _names_output(column: exp.Column, scope: Scope) -> bool:
@@ -159,13 +219,14 @@ def _around(scope: Scope) -> Iterator[Scope]:
 
 def _stored(source: exp.Table | Scope) -> Iterator[str]:
     """The stored tables a source reads, through whatever lies between."""
-    expression = source if isinstance(source, exp.Table) else source.expression
-    if isinstance(source, Scope):
-        for inner in source.sources.values():
-            yield from _stored(inner)
-    for table in expression.find_all(exp.Table):
-        if table.db:
-            yield f"{table.db}.{table.name}"
+    if isinstance(source, exp.Table):
+        if source.db:
+            yield _full_name(source)
+        return
+    for scope in source.traverse():
+        for inner in _own_sources(scope).values():
+            if inner is not source:
+                yield from _stored(inner)
 
 
 def _missing_keys(
@@ -195,26 +256,35 @@ def _resolve(query: exp.Query, schema: Mapping[str, Mapping[str, str]]) -> tuple
             allow_partial_qualification=True,
         )
         return full, build_scope(full)
-    except SqlglotError:
+    except (SqlglotError, AssertionError, RecursionError):  # PIVOT in FROM, among others
         return query, None
 
 
-def _carried(
-    full: exp.Expr, scope: Scope | None, known: Mapping[str, Mapping[str, Carried]]
-) -> dict[str, Carried]:
+def _followed(full: exp.Expr, scope: Scope | None, trace: _Trace) -> dict[str, Carried] | None:
+    """Output columns with their origins; None if the SQL cannot be followed."""
     if scope is None or next(full.find_all(*_BEYOND_TRACING), None):
-        everything = _everything(full, known)
+        return None
+    try:
+        return _outputs(scope, trace)
+    except (SqlglotError, AssertionError, RecursionError):
+        return None
+
+
+def _carried(full: exp.Expr, scope: Scope | None, trace: _Trace) -> dict[str, Carried]:
+    outputs = _followed(full, scope, trace)
+    if outputs is None:
+        everything = _everything(full, trace.known)
         listed = full.named_selects if isinstance(full, exp.Query) else []
         names = [*listed, *sorted({column for _, column in everything})]
         return {name: dict(everything) for name in names if name not in ("", "*")} if everything else {}
-    return {name: origins for name, origins in _outputs(scope, _Trace(known)).items() if origins}
+    return {name: origins for name, origins in outputs.items() if origins}
 
 
 def _everything(query: exp.Expr, known: Mapping[str, Mapping[str, Carried]]) -> Carried:
     """All that the tables read by a query hold, for want of knowing better."""
     found: Carried = {}
     for table in query.find_all(exp.Table):
-        for origins in known.get(f"{table.db}.{table.name}", {}).values():
+        for origins in known.get(_full_name(table), {}).values():
             found.update(dict.fromkeys(origins, "assumed"))
     return found
 
@@ -286,10 +356,21 @@ def _of_source(source: exp.Table | Scope, column: str, trace: _Trace) -> Carried
         return dict(_outputs(source, trace).get(column, {}))
     if isinstance(source, Scope):  # UNNEST and the like: whatever goes in may come out
         found: Carried = {}
+        for query in source.subquery_scopes:  # LATERAL
+            for name, origins in _outputs(query, trace).items():
+                if name == column or source.expression.alias_column_names:
+                    _merge(found, origins)
+        if source.subquery_scopes:
+            return found
         for inner in source.expression.find_all(exp.Column):
             _merge(found, _lookup(inner, source.parent or source, trace))
         return found
-    return dict(trace.known.get(f"{source.db}.{source.name}", {}).get(column, {}))
+    table = _full_name(source)
+    known = trace.known.get(table, {})
+    if source.alias_column_names and table not in trace.schema:
+        return _everything(source, trace.known)
+    stored = _own_names(source, list(trace.schema.get(table, known)))
+    return dict(known.get(stored.get(column, ""), {}))
 
 
 def _changes_meaning(column: exp.Column, projection: exp.Expr) -> bool:

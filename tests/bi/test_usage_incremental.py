@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from omni.settings import settings
 from omni.tenancy import Tenant
+from omni.usage.collect import Collector
 from omni.warehouse.build import build_models
 from omni.warehouse.contracts import contracts
 from omni.warehouse.database import Warehouse, open_warehouse
@@ -84,7 +86,29 @@ def test_late_events_rebuild_their_day_and_new_identities_everything(home):
         assert done["core.usage_events"] == "full"
         with warehouse.cursor() as con:
             found = con.execute(
-                "SELECT DISTINCT actor_id FROM core.usage_events WHERE source = 'web'"
+                "SELECT DISTINCT actor_id FROM core.usage_events WHERE source = '~hubspot_web'"
             ).fetchall()
         assert found == [("contact:7",)]
         assert set(rebuilt(warehouse).values()) == {"skip"}
+
+
+def test_collected_events_may_have_the_ids_and_sources_of_others(home):
+    with open_warehouse(TENANT) as warehouse:
+        arrive(
+            warehouse, "raw.usage__events", ["2024-01-10"],
+            *(used("1", "2024-01-10T10:00:00Z") | {"source": source} for source in ("web", "access_log")),
+        )  # fmt: skip
+        arrive(warehouse, "raw.hubspot__web_events", ["2024-01-10"], seen("1", "2024-01-10T10:00:00Z", "v"))
+        rebuilt(warehouse)
+        with warehouse.cursor() as con:
+            found = con.execute("SELECT source FROM core.usage_events ORDER BY source").fetchall()
+    assert found == [("access_log",), ("web",), ("~hubspot_web",)]
+
+
+def test_no_collected_event_can_have_a_source_of_the_models(home):
+    model = cached_models(settings().data / "models")["core.usage_events"]
+    own = re.findall(r"'([^']+)' AS source", model.sql)
+    assert len(own) == 2
+    records = [{"id": "1", "source": source, "type": "login"} for source in [*own, "web"]]
+    delivery = Collector(TENANT).read_records(records)
+    assert [refusal.index for refusal in delivery.refused] == [0, 1]

@@ -64,7 +64,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute(
             "CREATE TABLE core.usage_events (source VARCHAR, event_id VARCHAR, account VARCHAR, "
             "actor_id VARCHAR, event VARCHAR, page VARCHAR, channel VARCHAR, properties JSON, "
-            "occurred_at TIMESTAMPTZ, event_date DATE, position BIGINT)"
+            "occurred_at TIMESTAMPTZ, event_date DATE, position BIGINT, received_date DATE)"
         )
         models = cached_models(settings().data / "models")
         for table in ("core.usage_session_events", *TABLES):
@@ -80,7 +80,7 @@ def fill(con: duckdb.DuckDBPyConnection, rows: Events) -> Events:
         day = moment.astimezone(ZoneInfo("Europe/Berlin")).date()
         events.append(row | {"occurred_at": moment, "event_date": day})
         con.execute(
-            "INSERT INTO core.usage_events SELECT 'web', $1, NULL, $2, $3, $4, NULL, NULL, $5, $6, $1",
+            "INSERT INTO core.usage_events SELECT 'web', $1, NULL, $2, $3, $4, NULL, NULL, $5, $6, $1, $6",
             [position, row["actor_id"], row["event"], row["page"], moment, day],
         )
     return events
@@ -171,6 +171,8 @@ def test_stickiness_and_cohorts(con, given_rows, name):
     found = rows(con, usage.cohorts_query(BERLIN, event=name))
     assert {(row[1], row[2]): row[4] for row in found if row[4]} == expected
     assert all(row[3] == expected[row[1], 0] and row[5] == row[4] / row[3] for row in found)
+    newest = rows(con, "SELECT max(event_date) FROM core.usage_events")[0][0]
+    assert all(row[6] == (row[1] + timedelta(weeks=row[2], days=6) < newest) for row in found)
     if name is None:
         stored = "SELECT * FROM marts.usage_cohorts WHERE period = 'week' ORDER BY cohort, periods_since"
         assert rows(con, stored) == found

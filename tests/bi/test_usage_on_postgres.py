@@ -25,7 +25,7 @@ ACME = Tenant(tenant="acme", title="Acme", timezone="Europe/Berlin", currency="E
 TABLE = (
     "CREATE TABLE core.usage_events (source VARCHAR, event_id VARCHAR, account VARCHAR, actor_id VARCHAR, "
     "event VARCHAR, page VARCHAR, channel VARCHAR, properties JSON, occurred_at TIMESTAMPTZ, "
-    "event_date DATE, position BIGINT)"
+    "event_date DATE, position BIGINT, received_date DATE)"
 )
 
 
@@ -40,7 +40,7 @@ def both(postgres: Any) -> Iterator[tuple[duckdb.DuckDBPyConnection, Any]]:
         (
             "web", str(n), rng.choice("xyz"), f"a{rng.randrange(150)}", rng.choice("abcd"), rng.choice("/?"),
             rng.choice(["ads", "mail", None]), rng.choice(['{"plan": "pro"}', '{"plan": "free"}']), moment,
-            moment.date(), n,
+            moment.date(), n, moment.date(),
         )
         for n, moment in enumerate(moments)
     ]  # fmt: skip
@@ -55,7 +55,7 @@ def both(postgres: Any) -> Iterator[tuple[duckdb.DuckDBPyConnection, Any]]:
             target.execute("CREATE SCHEMA core")
             target.execute(sql(TABLE))
             mark = "?" if target is con else "%s"
-            insert = f"INSERT INTO core.usage_events VALUES ({', '.join([mark] * 11)})"
+            insert = f"INSERT INTO core.usage_events VALUES ({', '.join([mark] * 12)})"
             (con if target is con else pg.cursor()).executemany(insert, rows)
             target.execute(sql(sessions))
         yield con, pg

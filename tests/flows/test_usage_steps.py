@@ -9,6 +9,7 @@ import pytest
 from omni import tenancy
 from omni.usage.collect import Collector
 from omni.usage.sample import sample_events
+from omni.usage.live import Turn
 from omni.usage.spool import Spool
 from tasks import usage
 
@@ -28,6 +29,15 @@ def test_what_waits_is_loaded_once(home):
     done = usage.load_spool.fn("demo", "run")
     assert (done["written"], done["repeated"], done["segments"]) == (30, 0, 1)
     assert usage.waiting("demo") == 0
+
+
+def test_turns_end_as_the_last_one_did():
+    failed = Turn("failed", problems={"turn": "the disk is full"})
+    state = usage.outcome([Turn("done"), failed, failed])
+    assert state.is_failed()
+    assert state.message == "0 events in 3 turns, 0 left out, 2 failed. turn: the disk is full"
+    assert usage.outcome([failed, Turn("done")]).is_completed()
+    assert usage.outcome([]).is_failed()
 
 
 @pytest.mark.slow

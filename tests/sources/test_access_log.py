@@ -66,6 +66,20 @@ def test_a_line_gives_what_is_needed_and_nothing_else():
         ("GET /a#b HTTP/1.1", "GET", "/a"),
         ("GET /a;session=1 HTTP/1.1", "GET", "/a"),
         ("GET ?a HTTP/1.1", "GET", "/"),
+        ("GET /redirect/http://evil.example/page HTTP/1.1", "GET", "/redirect/http://evil.example/page"),
+        ("GET http://me.example?a HTTP/1.1", "GET", "/"),
+        ("GET /a%3Ftoken=secret/b HTTP/1.1", "GET", "/a"),
+        ("GET /a%253ftoken=secret HTTP/1.1", "GET", "/a"),
+        (r"GET /a\xef\xbc\x9ftoken=secret HTTP/1.1", "GET", "/a"),
+        ("GET /a%00b%3Fc HTTP/1.1", "GET", "/a%00b"),
+        ("GET %3Fa HTTP/1.1", "GET", "/"),
+        ("GET /u/jane.doe@mail.example/edit HTTP/1.1", "GET", "/u/(e-mail)/edit"),
+        ("GET /u/jane%40mail.example HTTP/1.1", "GET", "/u/(e-mail)"),
+        ("GET /u/jane%2540mail.example/x HTTP/1.1", "GET", "/u/(e-mail)/x"),
+        ("GET /u/jane%EF%BC%A0mail%EF%BC%8Eexample HTTP/1.1", "GET", "/u/(e-mail)"),
+        (r"GET /u/jane\xef\xbc\xa0mail.example%3Fx HTTP/1.1", "GET", "/u/(e-mail)"),
+        ("GET /@jane/logo@2x.png HTTP/1.1", "GET", "/@jane/logo@2x.png"),
+        ("GET /npm/@scope/lib@1.2.3/a%20b HTTP/1.1", "GET", "/npm/@scope/lib@1.2.3/a%20b"),
         ("OPTIONS * HTTP/1.1", "OPTIONS", "*"),
         ("GET /old", "GET", "/old"),
         ("-", None, None),
@@ -76,6 +90,12 @@ def test_a_line_gives_what_is_needed_and_nothing_else():
 def test_requests(request_line, method, path):
     row = parsed(line(request=request_line))
     assert (row["method"], row["path"]) == (method, path)
+
+
+@pytest.mark.parametrize("referrer", ["http://jane@mail.example@/", "http://jane%40mail.example/"])
+def test_a_referrer_names_no_person(referrer):
+    named = line().replace("http://Search.example/?q=secret", referrer)
+    assert "jane" not in (parsed(named)["referrer_host"] or "")
 
 
 def test_no_bytes_are_zero_and_addresses_may_be_names_or_ipv6():
@@ -89,6 +109,10 @@ def test_no_bytes_are_zero_and_addresses_may_be_names_or_ipv6():
     [
         ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", True),
         ("curl/7.88", True), ("-", True), ("", True), ("Tiny Tiny RSS/1.11", True),
+        ("AhrefsBot/7.0", True), ("bot", True), ("Feedly/1.0", True), ("nmap scanner", True),
+        ("python-requests/2.31", True), ("libwww-perl/6.0", True), ("PycURL/7.4", True), ("SiteScan/2", True),
+        ("Mozilla/5.0 (Linux; Android 10; CUBOT NOTE 20) Mobile Safari/537.36", False),
+        ("FeedbackApp/3.1 (iPhone)", False), ("Mozilla/5.0 (Scandinavia)", False),
         ("Mozilla/5.0 (Windows NT 6.1; WOW64) AppleWebKit/537.36 Chrome/32.0 Safari/537.36", False),
         ("Mozilla/5.0 (iPhone; CPU iPhone OS 6_0 like Mac OS X) Version/6.0 Mobile Safari/8536.25", False),
     ],
@@ -201,9 +225,9 @@ def test_counts_of_the_real_log_equal_an_independent_computation(delivered):
     log = whole.str.extract(pattern).dropna(subset=[0])
     log.columns = ["client", "time", "method", "target", "status", "bytes", "referrer", "agent"]
     log["time"] = pd.to_datetime(log["time"], format="%d/%b/%Y:%H:%M:%S %z")
-    log["path"] = log["target"].str.extract(r"^([^?#;]*)")[0]
-    words = "|".join(map(re.escape, access_log.BOTS))
-    human = ~(log["agent"].str.contains(words, case=False) | log["agent"].isin(["", "-"]))
+    log["path"] = log["target"].str.extract(r"^(.*?)(?:[?#;]|%3[Ff]|$)")[0]
+    robots = log["agent"].map(lambda agent: access_log.BOTS.search(agent) is not None)
+    human = ~(robots | log["agent"].isin(["", "-"]))
     shown = (
         human
         & (log["method"] == "GET")

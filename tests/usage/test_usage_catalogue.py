@@ -69,6 +69,10 @@ def test_a_value_of_its_type_is_kept(kind, value, stored):
         ("string", "abcd", {"max_length": 3}),
         ("string", "a\0b", {}),
         ("string", "write to zoe@example.com", {}),
+        ("string", "/u/zoe%40example.com", {}),
+        ("string", "zoe%2540example%2Ecom", {}),
+        ("string", "zoe\uff20example.com", {}),
+        ("string", "zoe\u200b@example.com", {}),
         ("integer", True, {}),
         ("integer", 1.0, {}),
         ("integer", 2**63, {}),
@@ -87,6 +91,21 @@ def test_a_value_of_another_type_is_refused_and_not_quoted(kind, value, more):
     with pytest.raises(ValueError, match=r"^(is|has|holds|looks)") as raised:
         _read(kind, value, **more)
     assert str(value) not in str(raised.value)
+
+
+@pytest.mark.parametrize("end", ["?mail=zoe@example.com", "#zoe", ";id=zoe", "%3Fmail=zoe", "?a\nb"])
+def test_a_path_ends_where_its_query_begins(end):
+    event = Event(
+        name="e", description="d", owner="o",
+        properties={
+            "page": Property(type="string"),
+            "entry": Property(type="string", path=True),
+            "url": Property(type="string", path=False),
+        },
+    )  # fmt: skip
+    readers = form(event).readers
+    assert readers["page"]("/a/b" + end) == readers["entry"]("/a/b" + end) == "/a/b"
+    assert readers["url"]("/a?b") == "/a?b"
 
 
 @pytest.mark.parametrize(

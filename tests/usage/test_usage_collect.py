@@ -74,6 +74,10 @@ def test_the_actor_counts_before_the_subject_and_no_time_means_now(collector):
         ({"time": "2025-03-10T11:59:59Z"}, "older than"),
         ({"actor": "x" * 501}, "actor"),
         ({"account": "zoe@example.com"}, "holds an @"),
+        ({"account": "zoe%2540example.com"}, "holds an @"),
+        ({"session": "zoe\uff20example.com"}, "holds an @"),
+        ({"id": "zoe%40example.com"}, "holds an @"),
+        ({"account": "a\0b"}, "null character"),
         ({"id": "zoe@example.com"}, "holds an @"),
         ({"data": [1]}, "Expected `object"),
         ({"data": {}}, "property page is missing"),
@@ -94,7 +98,7 @@ def test_a_wrong_event_is_refused_alone_and_its_reason_quotes_nothing(collector,
     assert letter.key in ("web|e2", "?|?")
 
 
-@pytest.mark.parametrize("body", [b"", b"  ", b"[{}", b"[1 2]"])
+@pytest.mark.parametrize("body", [b"", b"  ", b"[{}", b"[1 2]", b"[" * 9999])
 def test_a_delivery_that_is_no_json_of_events_is_malformed(collector, body):
     with pytest.raises(Malformed):
         collector.read(body, now=NOW)
@@ -142,3 +146,18 @@ def test_history_may_be_of_any_age(home, tenant, event):
     old = event(1, (NOW - timedelta(days=4000)).isoformat())
     assert read(Collector(tenant, oldest_days=None), old).accepted == 1
     assert read(Collector(tenant), old).accepted == 0
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1989-12-31T23:59:59Z"])
+def test_history_begins_in_1990(home, tenant, event, at):
+    delivery = read(Collector(tenant, oldest_days=None), [event(1, at), event(2, "1990-01-01T00:00:00Z")])
+    assert [refused.reason for refused in delivery.refused] == ["its time lies before 1990"]
+    assert delivery.batch.letters[0].key == "web|e1"
+
+
+def test_users_that_differ_in_capitals_are_two_and_addresses_one(collector, tenant):
+    actors = ["aB3x", "Ab3x", " aB3x ", "Zoe@Example.com", "zoe@example.com"]
+    sent = [{"id": str(n), "source": "web", "type": "login", "actor": one} for n, one in enumerate(actors)]
+    first, other, again, address, same = read(collector, sent).batch.rows["actor_id"].to_pylist()
+    assert first == again != other
+    assert address == same == Hasher.for_tenant(tenant.tenant).digest("zoe@example.com")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from omni.cli import app
 from omni.errors import SourceError
 from omni.usage.files import spool_file
-from omni.usage.spool import Spool
+from omni.usage.spool import Spool, read_segment
 
 ROWS = [
     {"id": "1", "source": "shop", "type": "purchase", "time": "2020-01-05T10:00:00Z", "actor": "u1",
@@ -103,6 +103,27 @@ def test_a_file_is_loaded_by_command_and_repeats_are_told(omni, tmp_path):
     status, output = omni("load", path, "--json")
     assert status == 0
     assert json.loads(output)["repeated"] == 2
+
+
+def test_a_column_without_a_value_leaves_the_object_alone(home, tenant, tmp_path):
+    rows = [{**ROWS[0], "data": '{"items": 5}', "items": None, "order_id": "o1"}]
+    path = tmp_path / "e.parquet"
+    pl.DataFrame(rows, schema_overrides={"items": pl.Int64}).write_parquet(path)
+    spool = Spool.of(tenant)
+    spool_file(tenant, path, spool)
+    [row] = read_segment(spool.seal()).rows.to_pylist()
+    assert row["properties"] == '{"items":5,"order_id":"o1"}'
+
+
+def test_damaged_files_are_told_until_they_are_removed(omni, home):
+    omni("send", "login")
+    folder = home / "tenants" / "demo" / "spool" / "events"
+    (folder / "00000000000000000000-1-1.seg").write_bytes(b"garbage")
+    status, output = omni("load")
+    assert status == 1
+    assert "1 segments are damaged" in output
+    assert "remove the files" in omni("status")[1]
+    assert json.loads(omni("status", "--json")[1])["damaged"] == 1
 
 
 def test_refused_events_make_the_command_fail_with_reasons(omni, tmp_path):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from omni.errors import ConfigError
 from omni.settings import settings as omni_settings
 from omni.usage.collect import Collector
 from omni.usage.feed import Feed, read_state, state_file, told
-from omni.usage.live import Live, select_live, take_turn
+from omni.usage.live import Live, run_turns, select_live, take_turn
 from omni.usage.load import load_events
 from omni.usage.spool import Spool, sealed_segments, spool_folder
 from omni.warehouse.build import build_models
@@ -125,10 +126,54 @@ def test_a_model_that_fails_is_told_and_tried_again(live, put, event, small_mode
     turn = take_turn(live)
     assert turn.loaded.inserted == 1
     assert set(turn.problems) == {"core.by_day", "metrics.events"}
-    assert set(live.feed.latest["problems"]) == set(turn.problems)
+    assert live.feed.latest["problems"] == {
+        "core.by_day": "SchemaError",
+        "metrics.events": "needs core.by_day",
+    }
     live.models = small_models
     assert dict(take_turn(live).problems) == {}
     assert live.feed.latest["metrics"] == {"events": 1.0}
+
+
+def test_watchers_are_told_no_values_of_what_failed(live, put, event, small_models):
+    quoting = small_models["core.by_day"].sql.replace(
+        "CAST(count(*) AS BIGINT)", "CAST(max(json_extract_string(properties, '$.page')) AS BIGINT)"
+    )
+    live.models = {**small_models, "core.by_day": replace(small_models["core.by_day"], sql=quoting)}
+    put([event(1, data={"page": "/patients/zoe"})])
+    take_turn(live)
+    assert set(live.feed.latest["problems"]) == {"core.by_day", "metrics.events"}
+    assert "zoe" not in state_file(live.tenant).read_text()
+
+
+def test_turns_that_fail_are_told(live, put, event):
+    seen, stop = [], threading.Event()
+
+    def tell(turn):
+        seen.append((turn.status, *turn.problems))
+        (spool_folder(live.tenant) / "1.seg").mkdir(exist_ok=True)  # no loader can read it
+        stop.set()
+
+    put([event(1)])
+    run_turns(live, 0.01, stop, tell)
+    assert seen == [("done",), ("failed", "turn")]
+
+
+def test_a_state_that_was_lost_begins_a_later_epoch(live, put, event):
+    put([event(1)])
+    take_turn(live)
+    first, watched = live.feed.latest, Feed()
+    watched.publish({**first, "sequence": 500})
+    state_file(live.tenant).unlink()
+    put([event(2)])
+    take_turn(replace(live, feed=Feed(), _looked=None))
+    again = read_state(live.tenant)
+    assert (again["sequence"], again["epoch"] > first["epoch"]) == (1, True)
+    watched.publish(again)
+    watched.publish({**first, "sequence": 501})
+    assert watched.latest == again
+    assert told(again, 500, first["epoch"])["missed"]
+    assert not told(again, 0, again["epoch"])["missed"]
 
 
 @pytest.mark.slow

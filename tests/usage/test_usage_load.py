@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import UTC, date, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
-from omni.usage.load import load_events
-from omni.usage.spool import sealed_segments, spool_folder
+from omni.errors import StorageError
+from omni.usage.collect import Collector
+from omni.usage.load import LETTERS_EACH, MANY, load_events
+from omni.usage.spool import SCHEMA, Batch, Spool, sealed_segments, spool_folder
 from omni.warehouse.database import open_warehouse
 
 KEYS = "SELECT event_id FROM raw.usage__events ORDER BY event_id"
@@ -90,6 +94,75 @@ def test_refused_events_wait_in_the_dead_letters_until_a_good_one_comes(put, loa
     put([event(2)])
     load()
     assert [key for key, *_ in ask(letters)] == ["web|e1"]
+    put([event(1)])
+    put([event(1, type="odd")])
+    load()  # both at once
+    put([event(3, type="odd")])
+    load()  # the good one is there already
+    assert ask(letters) == []
+
+
+def test_of_very_many_refused_events_only_the_reasons_are_kept(put, load, ask, event):
+    put([event(n, type="unknown") for n in range(LETTERS_EACH + 500)])
+    assert load().letters == LETTERS_EACH + 500
+    assert ask("SELECT count(*) FROM ops.dead_letters") == [(LETTERS_EACH + 1,)]
+    assert ask(f"SELECT reason FROM ops.dead_letters WHERE record_key = '{MANY}'") == [
+        ("event not declared in data/events",)
+    ]
+
+
+def test_events_of_the_year_one_in_an_older_spool_hold_nothing_up(put, load, ask, event, tenant):
+    rows = put([event(1), event(2)]).batch.rows
+    times = pa.array(
+        [datetime(1, 1, 1, tzinfo=UTC), datetime(2026, 3, 10, tzinfo=UTC)], pa.timestamp("us", "UTC")
+    )
+    rows = rows.set_column(7, SCHEMA.field("occurred_at"), times)
+    for segment in sealed_segments(spool_folder(tenant)):
+        segment.unlink()
+    spool = Spool.of(tenant)
+    spool.append(Batch(rows))
+    spool.seal()
+    loaded = load()
+    assert (loaded.inserted, loaded.days, loaded.letters) == (1, (date(2026, 3, 10),), 1)
+    assert ask("SELECT record_key, reason FROM ops.dead_letters") == [("web|e1", "its time lies before 1990")]
+    assert sealed_segments(spool_folder(tenant)) == []
+
+
+def test_segments_that_another_loader_took_are_left_out(put, load, event, tenant):
+    put([event(1)])
+    listed = sealed_segments(spool_folder(tenant))
+    load()
+    put([event(2)])
+    with open_warehouse(tenant) as warehouse:
+        both = [*listed, *sealed_segments(spool_folder(tenant))]
+        assert load_events(warehouse, both, run_id="r").inserted == 1
+
+
+def test_a_segment_that_cannot_be_read_now_waits(put, load, event, tenant):
+    put([event(1)])
+    [segment] = sealed_segments(spool_folder(tenant))
+    away = segment.rename(segment.with_suffix(".away"))
+    segment.mkdir()  # any error of the system's
+    with pytest.raises(StorageError, match="Cannot read the segment"):
+        load()
+    segment.rmdir()
+    away.rename(segment)
+    assert load().inserted == 1
+
+
+def test_of_a_damaged_segment_the_rest_is_loaded_and_a_copy_kept(load, ask, event, tenant):
+    spool, collector = Spool.of(tenant), Collector(tenant, oldest_days=None)
+    for n in range(3):
+        spool.append(collector.read(json.dumps(event(n)).encode()).batch)
+    segment = spool.seal()
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    loaded = load()
+    assert (loaded.inserted, loaded.damaged) == (2, 1)
+    assert ask(KEYS) == [("e0",), ("e2",)]
+    [kept] = spool_folder(tenant).iterdir()
+    assert (kept.name, kept.read_bytes()) == (f"{segment.stem}.bad", bytes(data))
 
 
 def test_a_file_that_is_no_segment_is_put_aside_and_holds_nothing_up(put, load, ask, event, tenant):

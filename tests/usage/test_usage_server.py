@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 
 from omni.settings import settings
 from omni.usage import server
+from omni.usage.collect import Collector
 from omni.usage.feed import Feed
 from omni.usage.keys import digest, new_key
 from omni.usage.live import Live, select_live, take_turn
@@ -87,6 +88,7 @@ def test_a_write_key_may_not_watch(client, keys, path):
     [
         (b"", 400, "empty"),
         (b"[{}", 400, "no JSON array"),
+        (b"[" * 9_999, 400, "no JSON array"),
         (b"{}", 400, "missing required field"),
         (b"[" + b"{}," * 10_001 + b"{}]", 400, "At most 10000"),
         (b" " * (server.MAX_BODY + 1), 413, "at most"),
@@ -103,12 +105,80 @@ def test_a_body_of_unknown_length_is_read_no_further_than_the_cap(client, keys):
     assert client.post("/events/acme", content=chunks, headers=bearer(keys["write"])).status_code == 413
 
 
-def test_a_spool_that_cannot_be_written_answers_503(client, keys, tenant, event):
+def test_a_spool_that_cannot_be_written_answers_503(client, keys, tenant, event, caplog):
     spool_folder(tenant).rename(spool_folder(tenant).with_name("away"))
     answer = client.post("/events/acme", json=event(1, now()), headers=bearer(keys["write"]))
     assert answer.status_code == 503
+    assert "make the folder writable" in caplog.text
     spool_folder(tenant).with_name("away").rename(spool_folder(tenant))
     assert client.post("/events/acme", json=event(1, now()), headers=bearer(keys["write"])).status_code == 202
+
+
+def test_a_full_spool_and_too_many_bytes_at_once_answer_503(keys, tenant, event, caplog, monkeypatch):
+    monkeypatch.setenv("OMNI_EVENTS__SPOOL_BYTES", "1000000")
+    settings.cache_clear()
+    with TestClient(server.build_app([tenant])) as client:
+
+        def send():
+            return client.post("/events/acme", json=event(1, now()), headers=bearer(keys["write"]))
+
+        client.app.state.flight.most = 20
+        assert (send().status_code, client.app.state.flight.held) == (503, 0)
+        client.app.state.flight.most = 2_000
+        waiting = spool_folder(tenant) / "1.seg"
+        waiting.touch()
+        os.truncate(waiting, 1_000_000)
+        refused = send()
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert "is full" in caplog.text
+        assert client.app.state.flight.held == 0
+        waiting.unlink()
+    with TestClient(server.build_app([tenant])) as client:
+        assert client.post(
+            "/events/acme", json=event(1, now()), headers=bearer(keys["write"])
+        ).status_code == 202  # fmt: skip
+
+
+def test_deliveries_share_a_write_up_to_so_many_bytes(home, tenant, event):
+    batch = Collector(tenant).read(json.dumps(event(1, now())).encode()).batch
+    portions = server._portions([(batch, None)] * 5, most=2 * batch.bytes)
+    assert [len(portion) for portion in portions] == [2, 2, 1]
+
+
+def test_pages_of_the_listed_origins_may_send(keys, tenant, event, monkeypatch):
+    monkeypatch.setenv("OMNI_EVENTS__ORIGINS", '["https://shop.example"]')
+    settings.cache_clear()
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    with TestClient(server.build_app([tenant])) as client:
+        for origin, answered in (("https://shop.example", 200), ("https://other.example", 400)):
+            answer = client.options("/events/acme", headers={"origin": origin, **asked})
+            assert answer.status_code == answered
+        sent = client.post(
+            "/events/acme", json=event(1, now()),
+            headers={"origin": "https://shop.example", **bearer(keys["write"])},
+        )  # fmt: skip
+        assert (sent.status_code, sent.headers["access-control-allow-origin"]) == (
+            202,
+            "https://shop.example",
+        )
+
+
+def test_a_watcher_that_sends_bytes_leaves_its_place(client, keys):
+    feed = client.app.state.feeds["acme"]
+    feed.publish(state(1))
+    with client.websocket_connect(f"/live/acme/socket?key={keys['read']}") as watching:
+        assert watching.receive_json()["sequence"] == 1
+        watching.send_bytes(b"\0")
+        feed.publish(state(2))
+        assert watching.receive_json()["sequence"] == 2
+    assert feed.listeners == 0
+
+
+@pytest.mark.parametrize("last", [b"\xb2", b"9" * 5_000, b"1-2-3", b"5-7", b"7"])
+def test_whatever_a_stream_is_resumed_from_is_answered(client, keys, last):
+    client.app.state.feeds["acme"].close()  # so that the stream ends
+    headers = {**bearer(keys["read"]), "last-event-id": last}
+    assert client.get("/live/acme/events", headers=headers).status_code == 200
 
 
 def test_what_another_process_keeps_live_is_shown(keys, tenant, live, put, event):
@@ -151,7 +221,7 @@ def _next(lines):
     for line in lines:
         name, _, value = line.partition(": ")
         if not line and "data" in found:
-            return int(found["id"]), json.loads(found["data"])
+            return found["id"], json.loads(found["data"])
         found[name] = value
     raise AssertionError("the stream ended")
 
@@ -175,7 +245,7 @@ def test_an_accepted_event_is_seen_in_the_stream(keys, tenant, small_models, eve
                 number, state = _next(lines)
             assert state["metrics"]["events"] == 1.0
         send(event(2, now()), event(3, yesterday))
-        headers = {**bearer(keys["read"]), "last-event-id": str(number)}
+        headers = {**bearer(keys["read"]), "last-event-id": number}
         with http.stream("GET", "/live/acme/events", headers=headers) as stream:
             _, state = _next(stream.iter_lines())
         assert state["metrics"]["events"] == 2.0

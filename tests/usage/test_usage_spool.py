@@ -11,7 +11,16 @@ import pytest
 
 from omni.errors import StorageError
 from omni.usage.collect import Collector
-from omni.usage.spool import MAGIC, Batch, Spool, merged, read_segment, recover, sealed_segments
+from omni.usage.spool import (
+    MAGIC,
+    STALE_SECONDS,
+    Batch,
+    Spool,
+    merged,
+    read_segment,
+    recover,
+    sealed_segments,
+)
 
 
 @pytest.fixture
@@ -87,6 +96,75 @@ def test_a_flipped_byte_is_noticed(tmp_path, batch, at):
     damaged = tmp_path / "damaged.seg"
     damaged.write_bytes(data)
     assert ids(read_segment(damaged)) == ["e1"]
+
+
+@pytest.mark.parametrize("at", [0, 4, 9, 40, -1])
+@pytest.mark.parametrize("sealed", [True, False])
+def test_damage_in_the_middle_loses_only_its_own_frame_and_is_told(tmp_path, batch, at, sealed):
+    spool = Spool(tmp_path)
+    ends = []
+    for n in range(3):
+        spool.append(batch(n))
+        [path] = tmp_path.glob("*.open")
+        ends.append(path.stat().st_size)
+    if sealed:
+        path = spool.seal()
+    data = bytearray(path.read_bytes())
+    for place in [(ends[0] if at >= 0 else ends[1]) + at] + [ends[1] + 30] * sealed:
+        data[place] ^= 1
+    path.write_bytes(data)
+    segment = read_segment(path)
+    # Of a segment that was sealed its last frame was acknowledged whole too.
+    assert ids(segment) == (["e0"] if sealed else ["e0", "e2"])
+    assert (segment.cut, segment.lost) == (0, ends[2 if sealed else 1] - ends[0])
+
+
+def test_after_a_seal_whose_folder_could_not_be_synced_nothing_goes_to_the_old_file(tmp_path, batch):
+    import resource
+
+    spool = Spool(tmp_path)
+    spool.append(batch(1))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))  # the file is renamed, the folder not opened
+    try:
+        with pytest.raises(StorageError, match="is sealed, but"):
+            spool.seal()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    [sealed] = sealed_segments(tmp_path)
+    sealed.unlink()  # as a loader does
+    spool.append(batch(2))
+    assert ids(read_segment(spool.seal())) == ["e2"]
+
+
+def test_what_is_too_large_or_too_much_is_refused_before_it_is_kept(tmp_path, batch):
+    one = batch(1)
+    with pytest.raises(StorageError, match="send fewer"):
+        Spool(tmp_path, largest=500).append(one)
+    assert list(tmp_path.iterdir()) == []
+    spool = Spool(tmp_path, most_bytes=3_000)
+    spool.append(one)
+    with pytest.raises(StorageError, match="is full"):
+        for _ in range(10):
+            spool.append(one)
+    kept = read_segment(spool.seal())
+    assert len(ids(kept)) == 3_000 // one_frame(tmp_path, one)
+
+
+def one_frame(folder, one):
+    spool = Spool(folder)
+    spool.append(one)
+    [path] = folder.glob("*.open")
+    return path.stat().st_size - len(MAGIC)
+
+
+def test_a_file_that_never_got_its_name_is_removed_when_it_is_old(tmp_path):
+    old, new = tmp_path / ".1.new", tmp_path / ".2.new"
+    for path in (old, new):
+        path.write_bytes(MAGIC)
+    os.utime(old, (0, new.stat().st_mtime - STALE_SECONDS - 60))
+    recover(tmp_path)
+    assert list(tmp_path.iterdir()) == [new]
 
 
 def test_a_living_writers_segment_is_left_alone_and_a_dead_ones_is_sealed(tmp_path, batch):

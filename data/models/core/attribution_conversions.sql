@@ -3,22 +3,22 @@ kind: view
 owner: marketing@demo.example
 description: >
   What marketing is to bring about, one row each: orders that were not cancelled and won deals of persons we know.
+  An order's amount is null when its rate or total is unknown; a deal without one counts 0.
   window_hours is how far back a touch may lie: 30 days for an order, 180 for a deal.
 grain: [conversion_id]
 */
 SELECT
     'order:' || o.order_id AS conversion_id,
     'order' AS kind,
-    l.person_id,
+    coalesce(s.person_id, g.person_id) AS person_id,
     o.ordered_at AS converted_at,
     o.order_date AS conversion_date,
-    CAST(coalesce(o.revenue, 0) AS DECIMAL(18, 2)) AS amount,
+    CAST(o.revenue AS DECIMAL(18, 2)) AS amount,
     720 AS window_hours
 FROM core.orders AS o
-JOIN core.person_links AS l
-    ON l.source = CASE WHEN o.customer_id IS NULL THEN 'guest' ELSE 'shop' END
-    AND l.record_id = coalesce(o.customer_id, o.email_hash)
-WHERE NOT o.is_cancelled AND o.ordered_at IS NOT NULL
+LEFT JOIN core.person_links AS s ON s.source = 'shop' AND s.record_id = o.customer_id
+LEFT JOIN core.person_links AS g ON g.source = 'guest' AND g.record_id = o.email_hash
+WHERE NOT o.is_cancelled AND o.ordered_at IS NOT NULL AND coalesce(s.person_id, g.person_id) IS NOT NULL
 UNION ALL
 SELECT
     'deal:' || d.deal_id AS conversion_id,

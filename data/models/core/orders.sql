@@ -4,7 +4,8 @@ owner: shop@demo.example
 description: >
   One row per order of the shop or the wholesaler, whatever its state. order_date is the day it was placed in the
   company's time zone. home_rate turns its amounts into the company's currency: the rate of that day, null if there
-  is none. revenue is what it earned after refunds in the company's currency: zero when cancelled.
+  is none. revenue is what it earned after refunds in the company's currency: zero when cancelled, null when its rate
+  or its total is unknown.
 grain: [order_id]
 time_column: order_date
 checks:
@@ -13,6 +14,9 @@ checks:
   - relationship: {column: customer_id, to: core.customers.customer_id}
     severity: warn
   - expression: {sql: "home_rate IS NOT NULL", name: rate_known}
+    severity: warn
+    max_rate: 0.0
+  - expression: {sql: "total_amount IS NOT NULL", name: total_known}
     severity: warn
     max_rate: 0.0
   - expression: {sql: "net_amount >= 0 OR net_amount IS NULL", name: not_refunded_beyond_total}
@@ -49,8 +53,8 @@ SELECT
     CAST(o.item_amount * o.home_rate AS DECIMAL(18, 2)) AS item_amount_home,
     CAST(o.total_amount * o.home_rate AS DECIMAL(18, 2)) AS total_amount_home,
     CAST(o.refunded_amount * o.home_rate AS DECIMAL(18, 2)) AS refunded_amount_home,
-    CAST(CASE WHEN o.is_cancelled THEN 0 ELSE coalesce(o.net_amount, 0) * o.home_rate END AS DECIMAL(18, 2))
-        AS revenue,
+    CAST(CASE WHEN o.is_cancelled THEN 0 ELSE CAST(o.total_amount * o.home_rate AS DECIMAL(18, 2))
+        - CAST(o.refunded_amount * o.home_rate AS DECIMAL(18, 2)) END AS DECIMAL(18, 2)) AS revenue,
     o.ordered_at, o.order_date, o.cancelled_at, o.updated_at
 FROM rated AS o
 LEFT JOIN core.customers AS c ON c.customer_id = o.customer_id

@@ -23,10 +23,10 @@ WITH clicked AS (
             PARTITION BY o.order_id ORDER BY c.clicked_at DESC, c.position DESC, c.click_id
         ) AS nth
     FROM core.orders AS o
-    JOIN core.person_links AS l
-        ON l.source = CASE WHEN o.customer_id IS NULL THEN 'guest' ELSE 'shop' END
-        AND l.record_id = coalesce(o.customer_id, o.email_hash)
-    JOIN core.partner_clicks AS c ON c.person_id = l.person_id AND c.clicked_at <= o.ordered_at
+    LEFT JOIN core.person_links AS s ON s.source = 'shop' AND s.record_id = o.customer_id
+    LEFT JOIN core.person_links AS g ON g.source = 'guest' AND g.record_id = o.email_hash
+    JOIN core.partner_clicks AS c
+        ON c.person_id = coalesce(s.person_id, g.person_id) AND c.clicked_at <= o.ordered_at
     JOIN core.partner_terms AS t
         ON t.partner_id = c.partner_id
         AND c.clicked_at > o.ordered_at - t.window_days * 24 * INTERVAL 1 HOUR

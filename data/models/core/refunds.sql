@@ -2,8 +2,9 @@
 kind: full
 owner: shop@demo.example
 description: >
-  One row per refund, on the day the money was given back. amount_home is at the rate of the order's day, so that a
-  refund in full leaves nothing. The wholesaler's cancellations are refunds that name no order: is_linked is false.
+  One row per refund, on the day the money was given back. amount_home is at the rate of the order's day: what the
+  order's refunds up to this one come to, rounded, less those before, so that a refund in full, in parts too, leaves
+  nothing. The wholesaler's cancellations are refunds that name no order: is_linked is false.
 grain: [refund_id]
 time_column: refund_date
 checks:
@@ -31,11 +32,22 @@ WITH combined AS (
     FROM core.retail_invoices AS i
     LEFT JOIN core.exchange_rates AS r ON r.currency = 'GBP' AND r.rate_date = i.invoice_date
     WHERE i.refunded_amount > 0
+), running AS (
+    SELECT
+        c.*,
+        CAST(sum(amount) OVER (
+            PARTITION BY is_linked, coalesce(order_id, refund_id) ORDER BY refunded_at NULLS LAST, refund_id
+            ROWS UNBOUNDED PRECEDING
+        ) AS DECIMAL(18, 2)) AS so_far
+    FROM combined AS c
 )
 SELECT
     refund_id, order_id, customer_id, amount,
-    CAST(amount * home_rate AS DECIMAL(18, 2)) AS amount_home,
+    CAST(
+        CAST(so_far * home_rate AS DECIMAL(18, 2)) - CAST((so_far - amount) * home_rate AS DECIMAL(18, 2))
+        AS DECIMAL(18, 2)
+    ) AS amount_home,
     reason, is_linked, currency, is_home_currency, home_rate, is_cancelled, channel, country,
     order_date, refunded_at,
     CAST(refunded_at AT TIME ZONE :timezone AS DATE) AS refund_date
-FROM combined
+FROM running

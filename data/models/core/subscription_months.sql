@@ -4,7 +4,8 @@ owner: finance@demo.example
 description: >
   What each subscription is worth a month, for every month at whose end an invoice's line covers it: the line's
   amount by the interval of its price (a year is 12 months, a month 30.4375 days), or as billed without one.
-  Drafts, void and deleted invoices do not count; months count once an invoice of a later month has come.
+  Drafts, void and deleted invoices do not count, nor do prorations: a change within a period counts from the next
+  one. A month counts once an invoice was made in a later one, in the company's time zone.
 grain: [month, subscription_id]
 time_column: month
 checks:
@@ -23,16 +24,18 @@ WITH lines AS (
         END AS months_of,
         CAST(1.0 / coalesce(nullif(p.billing_interval_count, 0), 1) AS DECIMAL(18, 8)) AS share,
         CAST(l.period_start AT TIME ZONE :timezone AS DATE) AS first_day,
-        CAST(l.period_end AT TIME ZONE :timezone AS DATE) AS end_day
+        CAST(l.period_end AT TIME ZONE :timezone AS DATE) AS end_day,
+        CAST(coalesce(i.finalized_at, i.created_at) AT TIME ZONE :timezone AS DATE) AS invoiced_day
     FROM staging.stripe__invoice_lines AS l
     JOIN staging.stripe__invoices AS i ON i.invoice_id = l.invoice_id
     LEFT JOIN staging.stripe__prices AS p ON p.price_id = l.price_id
     LEFT JOIN seeds.minor_units AS u ON u.currency = l.currency
-    WHERE l.subscription_id IS NOT NULL AND NOT i.is_deleted AND i.status NOT IN ('draft', 'void')
+    WHERE l.subscription_id IS NOT NULL AND NOT l.is_proration
+        AND i.is_deleted IS NOT TRUE AND coalesce(i.status, '') NOT IN ('draft', 'void')
 ), months AS (
     SELECT
         l.*,
-        CAST(date_trunc('month', max(l.first_day) OVER ()) AS DATE) AS newest_month,
+        CAST(date_trunc('month', max(l.invoiced_day) OVER ()) AS DATE) AS newest_month,
         CAST(date_trunc('month', l.first_day) + o.n * INTERVAL 1 MONTH AS DATE) AS month
     FROM lines AS l
     CROSS JOIN generate_series(0, 36) AS o(n)

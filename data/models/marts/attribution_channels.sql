@@ -5,6 +5,7 @@ description: >
   Conversions and their amounts by channel and month under four rules: the first touch, the last, all alike (linear),
   and position (40 % the first, 40 % the last, the rest between; two touches share alike). Amounts are handed out in
   cents so that each conversion's add up to its amount: a touch gets the difference of the running shares, cut.
+  Conversions without_rate, whose amount is unknown, are missing in it.
 grain: [rule, kind, conversion_month, channel]
 time_column: conversion_month
 checks:
@@ -47,8 +48,9 @@ WITH rules AS (
 SELECT
     rule, kind, conversion_month, channel,
     sum(CAST(weight AS DOUBLE) / nullif(whole, 0)) AS conversions,
+    coalesce(sum(CAST(weight AS DOUBLE) / nullif(whole, 0)) FILTER (WHERE cents IS NULL), 0) AS without_rate,
     CAST(
-        sum(CAST(CAST(upper_part - lower_part AS DOUBLE) / nullif(whole, 0) AS DECIMAL(18, 0))) * 0.01
+        coalesce(sum(CAST(CAST(upper_part - lower_part AS DOUBLE) / nullif(whole, 0) AS DECIMAL(18, 0))), 0) * 0.01
         AS DECIMAL(18, 2)
     ) AS amount
 FROM shared

@@ -3,7 +3,8 @@ kind: full
 owner: marketing@demo.example
 description: >
   Paths of channels and how they ended: in a conversion, or nowhere. A person's touches that led to no conversion of
-  the kind are one journey that is lost. What the Markov attribution learns from.
+  the kind are one journey that is lost. A > in a channel's name becomes /: it parts the channels of a path. What the
+  Markov attribution learns from.
 grain: [kind, path]
 checks:
   - not_null: [kind, path, conversions, lost]
@@ -12,7 +13,7 @@ checks:
 WITH kinds AS (
     SELECT 'order' AS kind UNION ALL SELECT 'deal'
 ), converted AS (
-    SELECT kind, conversion_id, string_agg(channel, ' > ' ORDER BY position) AS path
+    SELECT kind, conversion_id, string_agg(replace(channel, '>', '/'), ' > ' ORDER BY position) AS path
     FROM marts.attribution_touchpoints
     WHERE touch_id IS NOT NULL
     GROUP BY kind, conversion_id
@@ -21,7 +22,9 @@ WITH kinds AS (
     FROM marts.attribution_touchpoints
     WHERE touch_id IS NOT NULL
 ), lost AS (
-    SELECT k.kind, t.person_id, string_agg(t.channel, ' > ' ORDER BY t.touched_at, t.touch_id) AS path
+    SELECT
+        k.kind, t.person_id,
+        string_agg(replace(t.channel, '>', '/'), ' > ' ORDER BY t.touched_at, t.touch_id) AS path
     FROM core.attribution_touches AS t
     CROSS JOIN kinds AS k
     LEFT JOIN used AS u ON u.kind = k.kind AND u.touch_id = t.touch_id

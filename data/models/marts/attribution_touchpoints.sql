@@ -3,11 +3,11 @@ kind: full
 owner: marketing@demo.example
 description: >
   One row per conversion and touch of the same person before it, within the conversion's window, in order of time.
-  A conversion without a touch has one row of the channel (none).
+  A conversion without a touch has one row of the channel (none). amount is null when it is unknown.
 grain: [conversion_id, position]
 time_column: conversion_date
 checks:
-  - not_null: [conversion_id, position, touches, channel, amount]
+  - not_null: [conversion_id, position, touches, channel]
   - unique: [conversion_id, position]
 */
 WITH touched AS (

@@ -3,8 +3,9 @@ kind: full
 owner: privacy@demo.example
 description: >
   One row per person (core.person_links) with what all systems know: orders and revenue in the company's currency,
-  value segment, deals, tickets, e-mails, web visits, when last seen, and what each system says about mail. Of several
-  customers the one who ordered last decides on segment and country. accepts_marketing: some system says yes and Salesforce does not say no; the consent ledger has the last word.
+  value segment, deals, tickets, e-mails, web visits, when last seen, and what each system says about mail. segment
+  and country are each those of the newest order that has one; orders and refunds without_rate are missing in revenue.
+  accepts_marketing: some system says yes and Salesforce does not say no; the consent ledger has the last word.
 grain: [person_id]
 time_column: first_seen_date
 checks:
@@ -43,7 +44,8 @@ SELECT
     p.person_id, p.email_hash, v.country, p.is_in_shop, p.is_in_crm, p.is_in_stripe, p.records,
     CAST(p.first_seen_at AT TIME ZONE :timezone AS DATE) AS first_seen_date,
     CAST(greatest(p.first_seen_at, v.last_order_at, a.last_activity_at) AT TIME ZONE :timezone AS DATE) AS last_seen_date,
-    coalesce(v.orders, 0) AS orders, CAST(coalesce(v.revenue, 0) AS DECIMAL(18, 2)) AS revenue,
+    coalesce(v.orders, 0) AS orders, coalesce(v.without_rate, 0) AS without_rate,
+    CAST(coalesce(v.revenue, 0) AS DECIMAL(18, 2)) AS revenue,
     v.first_order_date, v.last_order_date, v.segment,
     coalesce(a.deals, 0) AS deals, coalesce(a.open_deals, 0) AS open_deals,
     CAST(coalesce(a.won_amount, 0) AS DECIMAL(18, 2)) AS won_amount,

@@ -4,7 +4,7 @@ owner: shop@demo.example
 description: >
   What became of the customers whose first order was in cohort_month: who ordered again so many months_since, month 0
   being the first. Cancelled orders and those without a customer are left out; amounts are in the company's currency,
-  before refunds that name no order.
+  before refunds that name no order; orders without_rate are missing in them.
 grain: [cohort_month, months_since]
 time_column: cohort_month
 checks:
@@ -30,6 +30,7 @@ WITH orders AS (
         ) AS months_since,
         count(DISTINCT customer_id) AS customers,
         count(*) AS orders,
+        count(*) FILTER (WHERE revenue IS NULL) AS without_rate,
         CAST(coalesce(sum(revenue), 0) AS DECIMAL(18, 2)) AS revenue
     FROM orders
     GROUP BY cohort_month, month
@@ -40,6 +41,7 @@ SELECT
     customers,
     max(customers) FILTER (WHERE months_since = 0) OVER (PARTITION BY cohort_month) AS cohort_customers,
     orders,
+    without_rate,
     revenue,
     CAST(customers AS DOUBLE)
         / nullif(max(customers) FILTER (WHERE months_since = 0) OVER (PARTITION BY cohort_month), 0) AS retention

@@ -3,7 +3,8 @@ kind: full
 owner: shop@demo.example
 description: >
   Different customers with an order in a month that was not cancelled: those who never ordered before, those who
-  ordered in the month before, and those who came back after a pause. Orders without a customer are left out.
+  ordered in the month before, and those who came back after a pause. Orders without a customer are left out;
+  those without_rate are missing in revenue.
 grain: [month]
 time_column: month
 checks:
@@ -16,6 +17,7 @@ WITH active AS (
         customer_id,
         CAST(date_trunc('month', order_date) AS DATE) AS month,
         count(*) AS orders,
+        count(*) FILTER (WHERE revenue IS NULL) AS without_rate,
         coalesce(sum(revenue), 0) AS revenue
     FROM core.orders
     WHERE NOT is_cancelled AND customer_id IS NOT NULL
@@ -31,6 +33,7 @@ SELECT
     count(*) FILTER (WHERE CAST(previous_month + INTERVAL 1 MONTH AS DATE) = month) AS returning_customers,
     count(*) FILTER (WHERE CAST(previous_month + INTERVAL 1 MONTH AS DATE) < month) AS reactivated_customers,
     CAST(sum(orders) AS BIGINT) AS orders,
+    CAST(sum(without_rate) AS BIGINT) AS without_rate,
     CAST(sum(revenue) AS DECIMAL(18, 2)) AS revenue
 FROM seen
 GROUP BY month

@@ -3,8 +3,8 @@ kind: full
 owner: crm@demo.example
 description: >
   Deals of all CRMs by the month they were created, pipeline, present stage, owner and segment. Ages of open deals
-  count to the newest change in the CRM. weighted_amount is the open amount by the share of closed deals of its source
-  and pipeline that were won, as win_chance states; win_rate is the group's own. A deal without an amount counts 0.
+  count to the newest change in the CRM. weighted_amount is the open amount by win_chance: the share won of its source
+  and pipeline's closed deals, of all if it has none. win_rate is the group's own. No amount counts 0.
 grain: [created_month, source, pipeline, stage, owner_id, segment]
 time_column: created_month
 checks:
@@ -22,6 +22,10 @@ WITH newest AS (
     FROM core.deals
     WHERE is_won OR is_lost
     GROUP BY source, coalesce(pipeline, '(none)')
+), overall AS (
+    SELECT CAST(CAST(count(*) FILTER (WHERE is_won) AS DOUBLE) / nullif(count(*), 0) AS DECIMAL(9, 6)) AS win_chance
+    FROM core.deals
+    WHERE is_won OR is_lost
 ), deals AS (
     SELECT
         CAST(date_trunc('month', d.created_date) AS DATE) AS created_month,
@@ -44,12 +48,13 @@ SELECT
     CAST(sum(d.amount) AS DECIMAL(18, 2)) AS amount,
     CAST(coalesce(sum(d.amount) FILTER (WHERE d.is_open), 0) AS DECIMAL(18, 2)) AS open_amount,
     CAST(coalesce(sum(d.amount) FILTER (WHERE d.is_won), 0) AS DECIMAL(18, 2)) AS won_amount,
-    min(c.win_chance) AS win_chance,
-    CAST(sum(d.amount * c.win_chance) FILTER (WHERE d.is_open) AS DECIMAL(18, 2)) AS weighted_amount,
+    min(coalesce(c.win_chance, o.win_chance)) AS win_chance,
+    CAST(sum(d.amount * coalesce(c.win_chance, o.win_chance)) FILTER (WHERE d.is_open) AS DECIMAL(18, 2)) AS weighted_amount,
     CAST(coalesce(sum(d.days_to_close), 0) AS BIGINT) AS days_to_close_sum,
     CAST(coalesce(sum(d.age_days) FILTER (WHERE d.is_open), 0) AS BIGINT) AS open_age_days_sum,
     max(d.age_days) FILTER (WHERE d.is_open) AS oldest_open_days,
     CAST(count(*) FILTER (WHERE d.is_won) AS DOUBLE) / nullif(count(*) FILTER (WHERE d.is_won OR d.is_lost), 0) AS win_rate
 FROM deals AS d
+CROSS JOIN overall AS o
 LEFT JOIN chances AS c ON c.source = d.source AND c.pipeline = d.pipeline
 GROUP BY d.created_month, d.source, d.pipeline, d.stage, d.owner_id, d.segment

@@ -4,8 +4,8 @@ owner: finance@demo.example
 description: >
   Money by day, currency and channel, in that currency and in the company's (…_home). gross: the goods before
   discounts; other: what the total holds beyond goods and shipping, such as tax; net: total less the refunds given
-  on that day. Cancelled orders and their refunds count only in cancelled_orders. Orders and refunds without_rate
-  are missing in the amounts in the company's currency.
+  on that day. Cancelled orders and their refunds count only in cancelled_orders. Orders and refunds without_rate,
+  whose rate or total is unknown, are missing in the amounts in the company's currency.
 grain: [sale_date, currency, channel]
 time_column: sale_date
 checks:
@@ -21,12 +21,12 @@ WITH moves AS (
         gross_amount, discount_amount, coalesce(shipping_amount, 0) AS shipping_amount,
         coalesce(other_amount, -gross_amount + discount_amount - coalesce(shipping_amount, 0)) AS other_amount,
         0 AS refund_amount,
-        item_amount_home, total_amount_home, 0 AS refund_home, home_rate
+        item_amount_home, total_amount_home, 0 AS refund_home
     FROM core.orders
     UNION ALL
     SELECT
         refund_date, currency, channel, FALSE AS is_cancelled, 0 AS is_order, 0 AS gross_amount, 0 AS discount_amount,
-        0 AS shipping_amount, 0 AS other_amount, amount, 0 AS item_home, 0 AS total_home, amount_home, home_rate
+        0 AS shipping_amount, 0 AS other_amount, amount, 0 AS item_home, 0 AS total_home, amount_home
     FROM core.refunds
     WHERE is_cancelled IS NOT TRUE
 ), sums AS (
@@ -34,7 +34,7 @@ WITH moves AS (
         sale_date, coalesce(currency, '(none)') AS currency, coalesce(channel, '(none)') AS channel,
         CAST(coalesce(sum(is_order) FILTER (WHERE NOT is_cancelled), 0) AS BIGINT) AS orders,
         count(*) FILTER (WHERE is_cancelled) AS cancelled_orders,
-        count(*) FILTER (WHERE NOT is_cancelled AND home_rate IS NULL) AS without_rate,
+        count(*) FILTER (WHERE NOT is_cancelled AND total_amount_home + refund_home IS NULL) AS without_rate,
         coalesce(sum(gross_amount) FILTER (WHERE NOT is_cancelled), 0) AS gross_amount,
         coalesce(sum(discount_amount) FILTER (WHERE NOT is_cancelled), 0) AS discount_amount,
         coalesce(sum(shipping_amount) FILTER (WHERE NOT is_cancelled), 0) AS shipping_amount,

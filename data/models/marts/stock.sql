@@ -3,19 +3,23 @@ kind: full
 owner: shop@demo.example
 description: >
   What is in stock now, by variant over all locations, with its worth at cost, and how many days it lasts at the pace
-  of the product's last 28 days of sales before the newest order (null when nothing sold).
+  of the product's last 28 days of sales up to the newest order that was not cancelled (null when nothing sold); an
+  order dated later than the newest change does not count.
 grain: [inventory_item_id]
 checks:
   - not_null: [inventory_item_id, available_quantity, on_hand_quantity]
   - unique: [inventory_item_id]
 */
 WITH newest AS (
-    SELECT max(order_date) AS last_date FROM core.orders
+    SELECT coalesce(max(o.order_date) FILTER (WHERE o.ordered_at <= c.changed_at), max(o.order_date)) AS last_date
+    FROM core.orders AS o
+    CROSS JOIN (SELECT max(updated_at) AS changed_at FROM core.orders) AS c
+    WHERE NOT o.is_cancelled
 ), pace AS (
     SELECT i.product_id, sum(i.quantity) AS items
     FROM core.order_items AS i
     CROSS JOIN newest AS n
-    WHERE NOT i.is_cancelled AND i.order_date > n.last_date - 28
+    WHERE NOT i.is_cancelled AND i.order_date > n.last_date - 28 AND i.order_date <= n.last_date
     GROUP BY i.product_id
 ), stock AS (
     SELECT

@@ -32,7 +32,7 @@ WITH active AS (
     FROM (VALUES ('week'), ('month')) AS t(period)
     CROSS JOIN marts.usage_stickiness AS d
 ), newest AS (
-    SELECT max(event_date) AS last_day FROM core.usage_events WHERE actor_id IS NOT NULL
+    SELECT least(max(event_date), max(received_date)) AS last_day FROM core.usage_events
 )
 SELECT
     c.period,
@@ -48,8 +48,8 @@ SELECT
     CAST(coalesce(a.actors, 0) AS BIGINT) AS actors,
     CAST(coalesce(a.actors, 0) AS DOUBLE) / nullif(c.cohort_actors, 0) AS retention_rate,
     CASE
-        WHEN c.period = 'week' THEN k.begins + 6 <= n.last_day
-        ELSE CAST(k.begins + INTERVAL 1 MONTH AS DATE) - 1 <= n.last_day
+        WHEN c.period = 'week' THEN k.begins + 6 < n.last_day
+        ELSE CAST(k.begins + INTERVAL 1 MONTH AS DATE) - 1 < n.last_day
     END AS is_complete
 FROM cohorts AS c
 JOIN calendar AS k ON k.period = c.period AND k.begins >= c.cohort

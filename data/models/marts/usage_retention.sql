@@ -12,11 +12,11 @@ checks:
   - unique: [kind, cohort_date, first_day]
 */
 WITH starts AS (
-    SELECT DISTINCT actor_id, event_date FROM core.usage_events WHERE actor_id IS NOT NULL
+    SELECT actor_id, event_date FROM core.usage_events WHERE actor_id IS NOT NULL
 ), returns AS (
     SELECT DISTINCT actor_id, event_date FROM core.usage_events WHERE actor_id IS NOT NULL
 ), newest AS (
-    SELECT max(event_date) AS last_date FROM core.usage_events
+    SELECT least(max(event_date), max(received_date)) AS last_date FROM core.usage_events
 ), cohorts AS (
     SELECT actor_id, min(event_date) AS cohort_date FROM starts GROUP BY actor_id
 ), days AS (

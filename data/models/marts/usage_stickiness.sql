@@ -3,7 +3,7 @@ kind: full
 owner: product@demo.example
 description: >
   Different actors by day, and over the 7 and 28 days that end on it, and how many of a month's come on a day.
-  From the first day with an event to the last, quiet days included. Exact: an actor counts from a day on which
+  From the first day with an event to the last that has come, quiet days included. Exact: an actor counts from a day on which
   it did something until the window has passed, or until its next such day takes over.
 grain: [day]
 time_column: day
@@ -25,8 +25,11 @@ WITH active AS (
     SELECT least(event_date + 7, coalesce(next_date, event_date + 7)), 0, -1, 0 FROM followed
     UNION ALL
     SELECT least(event_date + 28, coalesce(next_date, event_date + 28)), 0, 0, -1 FROM followed
+), newest AS (
+    SELECT max(received_date) AS last_day FROM core.usage_events
 ), span AS (
-    SELECT min(event_date) AS first_day, max(event_date) AS last_day FROM active
+    SELECT min(a.event_date) AS first_day, least(max(a.event_date), max(n.last_day)) AS last_day
+    FROM active AS a CROSS JOIN newest AS n
 ), days AS (
     SELECT CAST(t.moment AS DATE) AS day
     FROM span, generate_series(CAST(first_day AS TIMESTAMP), CAST(last_day AS TIMESTAMP), INTERVAL 1 DAY) AS t(moment)

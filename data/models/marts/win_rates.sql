@@ -3,7 +3,8 @@ kind: full
 owner: crm@demo.example
 description: >
   Closed deals by the month they closed, source, owner and segment: how many were won, for how much, how long that
-  took, and the share that was won.
+  took, and the share that was won. A closed deal without a date is in no month: the check closed_deal_has_date of
+  core.deals warns of it, and marts.pipeline counts it.
 grain: [closed_month, source, owner_id, segment]
 time_column: closed_month
 checks:

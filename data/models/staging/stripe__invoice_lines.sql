@@ -12,6 +12,7 @@ SELECT
     amount AS amount_minor,
     upper(trim(currency)) AS currency,
     coalesce(quantity, 1) AS quantity,
+    coalesce(proration, FALSE) AS is_proration,
     period_start,
     period_end
 FROM raw.stripe__invoice_lines
