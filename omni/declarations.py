@@ -135,11 +135,15 @@ def check_leaving(one: WriteBack | Copy | Export) -> None:
     """Refuse a write-back, copy or export of columns that must not leave the house.
 
     Raises:
-        ConfigError: as `refuse_personal` of write-backs, copies and exports.
+        ConfigError: as `refuse_personal` of write-backs, copies and exports; or an export's table is declared
+            nowhere, so that nobody knows what it holds.
     """
     data = settings().data
     models = load_models(data / "models") | rollup_models(data / "metrics") | funnel_models(data / "funnels")
-    _refuse_personal([one], build_map(load_contracts(data / "contracts"), models))
+    contracts = load_contracts(data / "contracts")
+    if isinstance(one, Export):
+        exports.refuse_undeclared(one, {*contracts, *models})
+    _refuse_personal([one], build_map(contracts, models))
 
 
 def _refuse_personal(leaving: Iterable[WriteBack | Copy | Export], found: DataMap) -> None:

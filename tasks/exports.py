@@ -7,7 +7,8 @@ from datetime import date
 from zoneinfo import ZoneInfo
 
 from omni import tenancy
-from omni.bi.exports import Export, export_named, exports_of, facts, file_name, write_export
+from omni.bi.export_files import Exported, write_export
+from omni.bi.exports import Export, export_named, exports_of, facts, file_name
 from omni.control.database import now
 from omni.declarations import check_leaving
 from omni.errors import TerminalError
@@ -35,31 +36,28 @@ def export_table(tenant: str, name: str) -> Handle:
         exported = write_export(con, declared, path, declared.format)
     posted = bool(declared.deliver) and outbox.post(
         owner,
-        _message(owner, declared, path.read_bytes(), exported.rows, through),
+        _message(owner, declared, exported, through),
         about=f"export {name} {through or today}",
     )
     return {"rows": exported.rows, "bytes": exported.bytes, "path": str(path), "posted": posted}
 
 
-def _message(
-    tenant: Tenant, declared: Export, content: bytes, rows: int, through: date | None
-) -> outbox.Message:
+def _message(tenant: Tenant, declared: Export, exported: Exported, through: date | None) -> outbox.Message:
     assert declared.deliver is not None
     said = [
         ("Company", tenant.title),
         ("Complete through", through or "unknown"),
-        ("Rows", f"{rows:,}"),
+        ("Rows", f"{exported.rows:,}"),
         *([("Only where", declared.where)] if declared.where else []),
         ("Questions", declared.owner),
     ]
     media = mimetypes.guess_type(f"x.{declared.format}")[0] or "application/octet-stream"
-    name = file_name(declared, through or now().date())
     return outbox.Message(
         kind=f"export {declared.name}",
         to=tuple(declared.deliver.to),
         subject=declared.deliver.subject or declared.title,
         text="\n\n".join(part for part in (declared.deliver.note, facts(said)) if part) + "\n",
-        attachments=(outbox.Attachment(name, media, content),),
+        attachments=(outbox.Attachment(exported.path.name, media, exported.path.read_bytes()),),
     )
 
 

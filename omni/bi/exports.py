@@ -12,42 +12,31 @@
     format: xlsx
     deliver: {to: [analysts@demo.example]}
 
-Columns that hold personal data leave the house only with a reason (`personal`), hashed ones never. A file is
-whole or absent.
+Columns that hold personal data leave the house only with a reason (`personal`), hashed ones never; nor does
+a table that nothing declares. `omni.bi.export_files` writes the files.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, time
-from decimal import Decimal
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-import duckdb
 import sqlglot
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from sqlglot import exp
 
 from omni import yamlfile
 from omni.errors import ConfigError
-from omni.files import replacing
+from omni.mail import is_address, one_line
 from omni.settings import settings
-from omni.spreadsheet import formula_safe
 from omni.yamlfile import Declaration
 
 Format = Literal["csv", "parquet", "xlsx"]
 Columns = Mapping[str, Collection[str]]
-
-BATCH = 20_000
-"""Rows in memory at a time."""
-EXCEL_ROWS = 1_048_575
-"""Rows a sheet holds below its header."""
-EXCEL_TEXT = 32_767
-"""Characters a cell holds."""
+TABLE = r"^[a-z]\w*\.[a-z]\w*$"
 
 
 class Delivery(Declaration):
@@ -60,10 +49,14 @@ class Delivery(Declaration):
     @model_validator(mode="after")
     def _addresses(self) -> Self:
         for address in self.to:
-            name, at, host = address.partition("@")
-            if not (name and at and "." in host) or any(c.isspace() or c in '<>",;' for c in address):
-                raise ValueError(f"to: {address!r} is not an e-mail address")
+            if not is_address(address):
+                raise ValueError(f"to: {ascii(address)} is not an e-mail address (in ASCII, without a name)")
         return self
+
+    @field_validator("subject")
+    @classmethod
+    def _one_line(cls, subject: str | None) -> str | None:
+        return subject and one_line(subject)
 
 
 class Export(Declaration):
@@ -73,7 +66,7 @@ class Export(Declaration):
     title: str
     owner: str
     tenants: list[str] = Field([], description="whom it is for; all tenants when empty")
-    table: str = Field(pattern=r"^[a-z]\w*\.[a-z]\w*$", description="schema.name among the published tables")
+    table: str = Field(pattern=TABLE, description="schema.name among the published tables")
     columns: list[str] = Field(min_length=1, description="what is exported; nothing else is")
     where: str | None = Field(None, description="SQL condition on the table's columns")
     order_by: list[str] = Field([], description="columns, ascending")
@@ -82,6 +75,11 @@ class Export(Declaration):
         {}, description="readable personal columns to export, each with the reason"
     )
     deliver: Delivery | None = None
+
+    @field_validator("title")
+    @classmethod
+    def _one_line(cls, title: str) -> str:
+        return one_line(title)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -190,6 +188,23 @@ def validate(
             raise ConfigError(f"{who}: unknown tenant {', '.join(unknown)}")
 
 
+def refuse_undeclared(export: Export, declared: Collection[str]) -> None:
+    """Refuse a table that no declaration describes: whether it holds personal data is not known.
+
+    Args:
+        export: which.
+        declared: tables with a contract, model, seed, metric or funnel.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if export.table not in declared or export.table.startswith("ops."):
+        raise ConfigError(
+            f"export {export.name}: no contract and no model declares {export.table}, so nobody says whether "
+            "it holds personal data; it stays in the house. Export a declared table."
+        )
+
+
 def refuse_personal(export: Export, hidden: Columns, readable: Columns) -> None:
     """Refuse columns that must not leave the house.
 
@@ -212,139 +227,6 @@ def refuse_personal(export: Export, hidden: Columns, readable: Columns) -> None:
             f"{who}: {export.table}.{found[0]} holds personal data; if it may leave, say why: "
             f"personal: {{{found[0]}: …}}."
         )
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A written file."""
-
-    path: Path
-    rows: int
-    bytes: int
-
-
-def write_export(con: duckdb.DuckDBPyConnection, export: Export, path: Path, format_: Format) -> Exported:
-    """Write an export's rows to a file, which then is whole.
-
-    Args:
-        con: a published snapshot.
-        export: what.
-        path: where; its folder is made.
-        format_: how.
-
-    Raises:
-        ConfigError: the table is not there yet, or does not fit the format.
-        StorageError: the file cannot be written.
-    """
-    try:
-        con.execute(export.sql())
-    except duckdb.Error as error:
-        raise ConfigError(
-            f"export {export.name}: {str(error).splitlines()[0]}. Has {export.table} been built and "
-            "published?"
-        ) from None
-    write = {"csv": _csv, "parquet": _parquet, "xlsx": _excel}[format_]
-    with replacing(path) as fresh:
-        rows = write(con, export, fresh)
-    return Exported(path, rows, path.stat().st_size)
-
-
-def _batches(con: duckdb.DuckDBPyConnection) -> Iterator[list[tuple[Any, ...]]]:
-    while rows := con.fetchmany(BATCH):
-        yield rows
-
-
-def _csv(con: duckdb.DuckDBPyConnection, export: Export, path: Path) -> int:
-    """RFC 4180, UTF-8; texts that a spreadsheet would run begin with an apostrophe."""
-    count = 0
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\r\n")
-        writer.writerow([formula_safe(name) for name in export.columns])
-        for rows in _batches(con):
-            writer.writerows([[formula_safe(_plain(value)) for value in row] for row in rows])
-            count += len(rows)
-    return count
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds" if value.microsecond == 0 else "auto")
-    return str(value).lower() if isinstance(value, bool) else value
-
-
-def _parquet(con: duckdb.DuckDBPyConnection, _: Export, path: Path) -> int:
-    import pyarrow.parquet as pq
-
-    reader: Any = con.fetch_record_batch(BATCH)
-    count = 0
-    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
-        for batch in reader:
-            writer.write_batch(batch)
-            count += batch.num_rows
-    return count
-
-
-def _excel(con: duckdb.DuckDBPyConnection, export: Export, path: Path) -> int:
-    """One sheet with typed cells; texts stay texts, whatever they begin with."""
-    import xlsxwriter
-
-    options = {
-        "constant_memory": True,
-        "strings_to_formulas": False,
-        "strings_to_urls": False,
-        "strings_to_numbers": False,
-        "nan_inf_to_errors": True,
-    }
-    count = 0
-    with xlsxwriter.Workbook(str(path), options) as book:
-        book.set_properties({"title": export.title})
-        sheet = book.add_worksheet(export.name[:31])
-        bold = book.add_format({"bold": True, "bottom": 1})
-        styles = {kind: book.add_format({"num_format": shape}) for kind, shape in _SHAPES.items()}
-        sheet.freeze_panes(1, 0)
-        for at, name in enumerate(export.columns):
-            sheet.write_string(0, at, name, bold)
-            sheet.set_column(at, at, max(10, min(40, len(name) + 4)))
-        for rows in _batches(con):
-            if count + len(rows) > EXCEL_ROWS:
-                raise ConfigError(
-                    f"export {export.name}: more than {EXCEL_ROWS:,} rows do not fit a sheet; use csv or "
-                    "parquet, or narrow it by where"
-                )
-            for row in rows:
-                count += 1
-                for at, value in enumerate(row):
-                    _cell(sheet, count, at, value, styles, export)
-    return count
-
-
-_SHAPES = {datetime: "yyyy-mm-dd hh:mm:ss", date: "yyyy-mm-dd", Decimal: "#,##0.00", int: "#,##0"}
-
-
-def _cell(sheet: Any, row: int, at: int, value: Any, styles: Mapping[Any, Any], export: Export) -> None:
-    match value:
-        case None:
-            return
-        case bool():
-            sheet.write_boolean(row, at, value)
-        case datetime():
-            sheet.write_datetime(row, at, value.replace(tzinfo=None), styles[datetime])
-        case date():
-            sheet.write_datetime(row, at, datetime.combine(value, time()), styles[date])
-        case Decimal():
-            sheet.write_number(row, at, value, styles[Decimal])
-        case int() if abs(value) < 10**15:
-            sheet.write_number(row, at, value, styles[int])
-        case float():
-            sheet.write_number(row, at, value)
-        case _:
-            text = str(value)
-            if len(text) > EXCEL_TEXT:
-                raise ConfigError(
-                    f"export {export.name}: {export.columns[at]} holds a text of {len(text):,} characters; a "
-                    f"cell takes {EXCEL_TEXT:,}. Use csv or parquet."
-                )
-            sheet.write_string(row, at, text)
 
 
 def _quoted(name: str) -> str:

@@ -51,16 +51,20 @@ def export(
 
 
 def _write(name: str, company: str, format_: str | None, output: Path | None, *, dry_run: bool) -> None:
+    import re
     from datetime import UTC, datetime
 
     from omni import tenancy
-    from omni.bi.exports import Export, export_named, file_name, write_export
+    from omni.bi.export_files import write_export
+    from omni.bi.exports import TABLE, Export, export_named, file_name
     from omni.declarations import check_leaving
     from omni.errors import ConfigError
     from omni.warehouse.catalog import columns, exists
     from omni.warehouse.publish import open_snapshot
 
     tenant = tenancy.get(company)
+    if "." in name and not re.fullmatch(TABLE, name):
+        raise ConfigError(f"{name} is not the name of a table: schema.name, in small letters without quotes")
     with open_snapshot(tenant) as con:
         if "." in name:
             if not exists(con, name):

@@ -28,7 +28,7 @@ class OutboxMessage(Base):
     id: Mapped[str] = mapped_column(sa.String(32), primary_key=True)
     tenant: Mapped[str] = mapped_column(sa.String(63))
     dedupe_key: Mapped[str] = mapped_column(sa.String(200))
-    kind: Mapped[str] = mapped_column(sa.String(100))
+    kind: Mapped[str] = mapped_column(sa.String(200))
     content: Mapped[bytes | None]
     attachments: Mapped[str] = mapped_column(sa.Text())
     state: Mapped[str] = mapped_column(sa.String(10))

@@ -1,20 +1,24 @@
 """The outbox: a message is written down first and sent after, so that none is lost and none sent for nothing.
 
-A row is leased before it is sent and settled after. A crash in between sends it again under the same
-Message-ID, by which mail programs drop what they have. Whatever could name a person is sealed.
+A row is leased right before it is sent and settled after, by whoever still has the lease. A crash in between
+sends it again under the same Message-ID, by which mail programs drop what they have; so does a sender that is
+slower than its lease. Whatever goes wrong with one message, the others go. Whatever could name a person is
+sealed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,18 +26,19 @@ from omni.control.database import insert_new, now, session
 from omni.control.outbox import OutboxMessage
 from omni.errors import ConfigError, TerminalError, TransientError
 from omni.files import private_folder, write_atomic
-from omni.messaging.transports import Transport
+from omni.mail import is_address, one_line
+from omni.messaging.transports import PartlyRefused, Transport
 from omni.security.vault import Vault
 from omni.tenancy import Tenant
 
 PURPOSE = "outbox"
 WAITS = tuple(timedelta(minutes=m) for m in (1, 5, 30, 120, 360))
 """Waits before further attempts: six in all within nine hours."""
+ATTEMPTS = len(WAITS) + 1
 LEASE = timedelta(minutes=10)
 """How long a sender has a message for itself; after a crash it is sent again then."""
 KEEP = timedelta(days=30)
 """How long what became of a message is remembered."""
-CLAIM = 20
 
 
 @dataclass(frozen=True)
@@ -67,16 +72,20 @@ def post(tenant: Tenant, message: Message, *, about: str) -> bool:
 
     Returns:
         Whether it is new.
+
+    Raises:
+        ConfigError: a recipient is no address, or the subject or a file's name holds control characters.
     """
+    message = _fit_for_mail(message)
     identity, moment = uuid.uuid4().hex, now()
     files = [_kept(tenant, one) for one in message.attachments]
-    said = json.dumps({"to": message.to, "subject": message.subject, "text": message.text}).encode()
+    said = {"to": message.to, "subject": message.subject, "text": message.text}
     row = {
         "id": identity,
         "tenant": tenant.tenant,
         "dedupe_key": about,
         "kind": message.kind,
-        "content": Vault(tenant.tenant).seal(said, purpose=PURPOSE, name=identity),
+        "content": _sealed(tenant, identity, said),
         "attachments": json.dumps(files),
         "state": "new",
         "attempts": 0,
@@ -89,11 +98,34 @@ def post(tenant: Tenant, message: Message, *, about: str) -> bool:
         return insert_new(opened, OutboxMessage, ["tenant", "dedupe_key"], [row]) == 1
 
 
+def _fit_for_mail(message: Message) -> Message:
+    if not message.to or not all(is_address(one) for one in message.to):
+        raise ConfigError(f"message {message.kind}: a recipient is not an e-mail address")
+    try:
+        files = tuple(replace(one, name=one_line(one.name)) for one in message.attachments)
+        return replace(message, subject=one_line(message.subject), attachments=files)
+    except ValueError as error:
+        raise ConfigError(f"message {message.kind}: the subject or the name of a file {error}") from None
+
+
+def _sealed(tenant: Tenant, identity: str, said: Mapping[str, object]) -> bytes:
+    return Vault(tenant.tenant).seal(json.dumps(said).encode(), purpose=PURPOSE, name=identity)
+
+
+def _opened(tenant: Tenant, row: OutboxMessage) -> dict[str, Any]:
+    if row.content is None:
+        raise TerminalError("its content is gone from the outbox")
+    said: dict[str, Any] = json.loads(Vault(tenant.tenant).open(row.content, purpose=PURPOSE, name=row.id))
+    return said
+
+
 def _kept(tenant: Tenant, attachment: Attachment) -> dict[str, str]:
     """Write an attachment into the outbox folder, under the digest of its content."""
     digest = hashlib.sha256(attachment.content).hexdigest()
     path = _file(tenant, digest)
-    if not path.exists():
+    try:
+        os.utime(path)  # as young as its newest message, or `forget` takes it
+    except FileNotFoundError:
         private_folder(path.parent)
         write_atomic(path, attachment.content)
     return {"name": attachment.name, "media_type": attachment.media_type, "digest": digest}
@@ -129,71 +161,86 @@ def send_due(
         moment: the time it is taken to be; now by default.
         limit: messages at most.
     """
-    outcome, left = Sent(), limit
-    while left > 0:
-        rows = _claim(tenant, moment or now(), min(CLAIM, left))
-        if not rows:
+    outcome = Sent()
+    for _ in range(limit):
+        row = _claim(tenant, moment or now())
+        if row is None:
             break
-        for row in rows:
-            _send(tenant, transport, row, sender, moment, outcome)
-        left -= len(rows)
+        if row.attempts > ATTEMPTS:
+            left = "every attempt was begun and none ended"
+            _settle(row, {"state": "dead", "reason": left}, outcome)
+        else:
+            _settle(row, _sent(tenant, transport, row, sender, moment), outcome)
     return outcome
 
 
-def _claim(tenant: Tenant, moment: datetime, many: int) -> list[OutboxMessage]:
+def _claim(tenant: Tenant, moment: datetime) -> OutboxMessage | None:
+    """The oldest message that is due, from now on this sender's: one at a time, as each may take minutes."""
     with session() as opened:
         due = (
             sa.select(OutboxMessage)
             .where(OutboxMessage.tenant == tenant.tenant, OutboxMessage.due_at <= moment)
             .where(OutboxMessage.state.in_(("new", "failed", "sending")))
             .order_by(OutboxMessage.created_at, OutboxMessage.id)
-            .limit(many)
+            .limit(1)
             .with_for_update(skip_locked=True)
         )
-        rows = list(opened.scalars(due))
-        for row in rows:
+        row = opened.scalars(due).first()
+        if row is not None:
             row.state, row.due_at, row.attempts = "sending", moment + LEASE, row.attempts + 1
-    return rows
+    return row
 
 
-def _send(
-    tenant: Tenant,
-    transport: Transport,
-    row: OutboxMessage,
-    sender: str,
-    moment: datetime | None,
-    outcome: Sent,
-) -> None:
-    state, reason, wait = "sent", None, timedelta()
+def _sent(
+    tenant: Tenant, transport: Transport, row: OutboxMessage, sender: str, moment: datetime | None
+) -> dict[str, Any]:
+    """Send a message; what its row says then. Nothing that goes wrong with one message stops the others."""
     try:
         transport.send(_mail(tenant, row, sender), row.id)
-        outcome.sent += 1
-    except TransientError as error:
-        reason = str(error)[:300]
-        if row.attempts > len(WAITS):
-            state, outcome.dead = "dead", outcome.dead + 1
-        else:
-            state, wait, outcome.failed = "failed", WAITS[row.attempts - 1], outcome.failed + 1
+    except PartlyRefused as error:
+        # Whoever has it must not get it again: what is left of it is for the others.
+        said = _opened(tenant, row)
+        said["to"] = [one for one in said["to"] if one in error.refused]
+        return {"state": "dead", "reason": str(error), "content": _sealed(tenant, row.id, said)}
     except TerminalError as error:
-        state, reason, outcome.dead = "dead", str(error)[:300], outcome.dead + 1
-    if reason:
-        outcome.reasons.append(f"{row.kind} {row.id[:8]}: {reason}")
+        return {"state": "dead", "reason": str(error)}
+    except Exception as error:
+        # The words of an error that is not ours may name people.
+        known = isinstance(error, TransientError)
+        reason = str(error) if known else f"{type(error).__name__} while it was built or sent"
+        if row.attempts >= ATTEMPTS:
+            return {"state": "dead", "reason": reason}
+        due = (moment or now()) + WAITS[row.attempts - 1]
+        return {"state": "failed", "reason": reason, "due_at": due}
+    return {"state": "sent", "reason": None, "content": None, "settled_at": moment or now()}
+
+
+def _settle(row: OutboxMessage, values: dict[str, Any], outcome: Sent) -> None:
+    """Write down what became of a message, unless its lease ran out and it is another sender's now."""
+    if reason := values["reason"]:
+        values["reason"] = reason[:300]
     with session() as opened:
-        at = moment or now()
-        values = {"state": state, "reason": reason, "due_at": at + wait}
-        if state == "sent":
-            values |= {"content": None, "settled_at": at}
-        opened.execute(sa.update(OutboxMessage).where(OutboxMessage.id == row.id).values(values))
+        mine = (
+            OutboxMessage.id == row.id,
+            OutboxMessage.state == "sending",
+            OutboxMessage.attempts == row.attempts,
+        )
+        settled = opened.execute(sa.update(OutboxMessage).where(*mine).values(values))
+        if settled.rowcount == 0:  # type: ignore[attr-defined]
+            return
+    state = values["state"]
+    setattr(outcome, state, getattr(outcome, state) + 1)
+    if reason:
+        outcome.reasons.append(f"{row.kind} {row.id[:8]}: {reason[:300]}")
 
 
 def _mail(tenant: Tenant, row: OutboxMessage, sender: str) -> EmailMessage:
     """The message as mail.
 
     Raises:
-        TerminalError: a file that goes with it is gone.
+        TerminalError: what it says, or a file that goes with it, is gone.
     """
-    assert row.content is not None
-    said = json.loads(Vault(tenant.tenant).open(row.content, purpose=PURPOSE, name=row.id))
+    said = _opened(tenant, row)
     mail = EmailMessage()
     mail["From"], mail["To"], mail["Subject"] = sender, ", ".join(said["to"]), said["subject"]
     mail["Date"] = row.created_at

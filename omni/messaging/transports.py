@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import smtplib
 import ssl
+from collections.abc import Collection
 from dataclasses import dataclass
 from email import policy
 from email.message import EmailMessage
@@ -16,6 +17,19 @@ from omni.settings import SmtpSettings, settings
 from omni.tenancy import Tenant
 
 
+class PartlyRefused(TerminalError):
+    """Some recipients have it, others were refused.
+
+    Args:
+        message: what happened; names nobody.
+        refused: the addresses that do not have it.
+    """
+
+    def __init__(self, message: str, refused: Collection[str]) -> None:
+        super().__init__(message)
+        self.refused = frozenset(refused)
+
+
 class Transport(Protocol):
     """Takes a message out of the house."""
 
@@ -24,7 +38,7 @@ class Transport(Protocol):
 
         Raises:
             TransientError: it may go another time.
-            TerminalError: it will never go as it is.
+            TerminalError: it will never go as it is; `PartlyRefused` if it went to some.
         """
 
 
@@ -52,6 +66,7 @@ class Smtp:
         Raises:
             TransientError: the server does not answer, or asks to try later.
             TerminalError: it refuses the message, the sender, or our login.
+            PartlyRefused: it refuses some of the recipients.
         """
         del identity  # the Message-ID carries it
         config = self.config
@@ -70,8 +85,10 @@ class Smtp:
                 f"{config.host}:{config.port} does not take mail: {type(error).__name__}"
             ) from None
         if refused:
-            # The others have it: sending again would give it to them twice.
-            raise TerminalError(f"{config.host} refused {len(refused)} of the recipients; the others have it")
+            number = len(refused)
+            raise PartlyRefused(
+                f"{config.host} refused {number} of the recipients; the others have it", refused
+            )
 
     def _connected(self) -> smtplib.SMTP:
         config = self.config

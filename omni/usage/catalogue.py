@@ -186,16 +186,15 @@ def _text(most: int, lax: bool, path: bool) -> Reader:
             value = str(value)
         if not isinstance(value, str):
             raise ValueError("is no text")  # noqa: TRY004  readers raise one kind of error
-        if path:
-            value = str(AFTER_PATH.sub("", value))
-        if len(value) > most:
+        text = AFTER_PATH.sub("", value) if path else value
+        if len(text) > most:
             raise ValueError(f"has more than {most} characters")
-        if "\0" in value:
+        if "\0" in text:
             raise ValueError("holds a null character")
-        plain = unmasked(value)
+        plain = unmasked(text)
         if "@" in plain and ADDRESS.search(plain):
             raise ValueError("looks like an e-mail address")
-        return value
+        return text
 
     return read
 

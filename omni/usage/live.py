@@ -148,8 +148,8 @@ def take_turn(live: Live) -> Turn:
     The state that is published: `epoch`, `sequence`, `as_of`, `today` and `hour` (in the tenant's zone),
     `metrics` (today's value of each), `this_hour` (events and users by event), `loaded`, `problems`, and
     `corrections`: values of earlier days that late events changed, each with the sequence of its turn.
-    `version` is that of the events' table. Of what failed watchers learn the model and the kind of error; the rest, which may
-    quote values, is in the log.
+    `version` is that of the events' table. Of what failed watchers learn the model and the kind of error;
+    the rest, which may quote values, is in the log.
 
     Raises:
         StorageError: something cannot be written. Events that were not loaded stay in the spool.

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from omni.bi.exports import EXCEL_ROWS, Export, load_exports, refuse_personal, write_export
+from omni.bi.export_files import EXCEL_ROWS, write_export
+from omni.bi.exports import Export, load_exports, refuse_personal
 from omni.errors import ConfigError
 from omni.spreadsheet import formula_safe
 

@@ -8,8 +8,8 @@ import pytest
 
 from omni import tenancy
 from omni.usage.collect import Collector
-from omni.usage.sample import sample_events
 from omni.usage.live import Turn
+from omni.usage.sample import sample_events
 from omni.usage.spool import Spool
 from tasks import usage
 

@@ -17,7 +17,7 @@ from omni.warehouse.unit_tests import create_schemas, drop, fill, sample_tenant
 MONEY, MOMENT = "DECIMAL(18,2)", "TIMESTAMPTZ"
 TYPES = {
     "core.partner_terms": {
-        "partner_id": "VARCHAR", "name": "VARCHAR", "code": "VARCHAR", "program": "VARCHAR",
+        "partner_id": "VARCHAR", "partner_name": "VARCHAR", "code": "VARCHAR", "program": "VARCHAR",
         "joined_on": "DATE", "left_on": "DATE", "window_days": "BIGINT", "hold_days": "BIGINT",
         "minimum_payout": MONEY, "currency": "VARCHAR",
     },
@@ -76,7 +76,7 @@ class Company:
     def _rows(self):
         programs = {partner: "reseller" if partner == "p3" else "affiliate" for partner in self.names}
         terms = [
-            {"partner_id": p, "name": name, "code": p.upper(), "program": programs[p],
+            {"partner_id": p, "partner_name": name, "code": p.upper(), "program": programs[p],
              "joined_on": "2020-01-01", "window_days": 30, "hold_days": 10, "minimum_payout": self.minimum,
              "currency": "EUR"}
             for p, name in self.names.items()

@@ -174,7 +174,7 @@ def test_a_watcher_that_sends_bytes_leaves_its_place(client, keys):
     assert feed.listeners == 0
 
 
-@pytest.mark.parametrize("last", [b"\xb2", b"9" * 5_000, b"1-2-3", b"5-7", b"7"])
+@pytest.mark.parametrize("last", [b"x", b"9" * 5_000, b"1-2-3", b"5-7", b"7"])
 def test_whatever_a_stream_is_resumed_from_is_answered(client, keys, last):
     client.app.state.feeds["acme"].close()  # so that the stream ends
     headers = {**bearer(keys["read"]), "last-event-id": last}

@@ -10,7 +10,7 @@ checks:
 */
 SELECT
     p.partner_id,
-    p.name,
+    p.partner_name,
     p.code,
     p.program,
     p.joined_on,

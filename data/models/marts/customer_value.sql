@@ -46,8 +46,8 @@ SELECT
     greatest(n.last_date - r.last_order_date, 0) AS recency_days,
     greatest(n.last_date - r.first_order_date, 0) AS tenure_days,
     r.without_rate, CAST(r.revenue AS DECIMAL(18, 2)) AS revenue,
-    CAST(recency AS INTEGER) AS recency, CAST(frequency AS INTEGER) AS frequency,
-    CAST(monetary AS INTEGER) AS monetary,
+    CAST(recency AS INTEGER) AS recency_score, CAST(frequency AS INTEGER) AS frequency_score,
+    CAST(monetary AS INTEGER) AS monetary_score,
     CASE
         WHEN recency >= 4 AND frequency >= 4 THEN 'champion'
         WHEN frequency >= 4 THEN 'lapsing_regular'

@@ -16,7 +16,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(32), nullable=False),
         sa.Column("tenant", sa.String(63), nullable=False),
         sa.Column("dedupe_key", sa.String(200), nullable=False),
-        sa.Column("kind", sa.String(100), nullable=False),
+        sa.Column("kind", sa.String(200), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=True),
         sa.Column("attachments", sa.Text(), nullable=False),
         sa.Column("state", sa.String(10), nullable=False),
