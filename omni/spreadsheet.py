@@ -8,7 +8,7 @@ import unicodedata
 FORMULA = "=+-@|%"
 """Characters that make a spreadsheet run the text they begin (OWASP, CSV injection)."""
 _INNER = re.compile(r"[;\t\r\n]")
-"""Where a spreadsheet of another country may begin a new cell: many split at semicolons, none expects tabs."""
+"""Where a spreadsheet may begin a new cell though the text is quoted: in many countries at semicolons."""
 _UNSEEN = ("C", "Z", "M")
 """Unicode categories a spreadsheet may skip: control and format characters, spaces, combining marks."""
 _PLAIN = re.compile(r"[A-Za-z0-9][^;\t\r\n]*\Z")
@@ -29,10 +29,7 @@ def formula_safe(value: object) -> object:
 
 
 def _guarded_parts(text: str) -> list[str]:
-    """The text cut after each separator, apostrophes where needed.
-
-    Separators in a row count as unseen characters, so the apostrophe stands right before the last part.
-    """
+    """The text cut after each separator, apostrophes where needed."""
     cuts = [found.end() for found in _INNER.finditer(text)]
     parts = [text[: cuts[0]]]
     for start, end in zip(cuts, [*cuts[1:], len(text)], strict=True):

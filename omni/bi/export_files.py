@@ -81,7 +81,8 @@ def _csv(con: duckdb.DuckDBPyConnection, export: Export, path: Path) -> int:
 
 def _csv_line(row: Sequence[object]) -> str:
     line = ",".join(map(_csv_value, row))
-    return f"{line or '""'}\r\n"
+    # A line of one missing value would be no row at all.
+    return (line or '""') + "\r\n"
 
 
 def _csv_value(value: object) -> str:

@@ -50,7 +50,7 @@ class Delivery(Declaration):
     def _addresses(self) -> Self:
         for address in self.to:
             if not is_address(address):
-                raise ValueError(f"to: {ascii(address)} is not an e-mail address (in ASCII, without a name)")
+                raise ValueError(f"to: {address!a} is not an e-mail address (in ASCII, without a name)")
         return self
 
     @field_validator("subject")

@@ -204,7 +204,7 @@ def _sent(
         return {"state": "dead", "reason": str(error), "content": _sealed(tenant, row.id, said)}
     except TerminalError as error:
         return {"state": "dead", "reason": str(error)}
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # The words of an error that is not ours may name people.
         known = isinstance(error, TransientError)
         reason = str(error) if known else f"{type(error).__name__} while it was built or sent"

@@ -54,8 +54,8 @@ def partners(con: duckdb.DuckDBPyConnection) -> dict[str, Partner]:
     """
     rows = _select(
         con,
-        "SELECT partner_id, partner_name, code, program, joined_on, left_on, window_days, hold_days, minimum_payout, "
-        "currency FROM core.partner_terms ORDER BY partner_id",
+        "SELECT partner_id, partner_name, code, program, joined_on, left_on, window_days, hold_days, "
+        "minimum_payout, currency FROM core.partner_terms ORDER BY partner_id",
     )
     return {
         one: Partner(one, name, code, program, joined, left, window, hold, cents_of(minimum), currency)

@@ -113,9 +113,11 @@ def _compare_branches(old: exp.SetOperation, new: exp.SetOperation, place: _Plac
         text = f"{place.where}{len(branches[0])} branches of its {_kind(old)} became {len(branches[1])}"
         yield Change(text, True)
         return
-    if (before := _shape(old)) != (after := _shape(new)):
-        told = f"{_kind(old)} became {_kind(new)}" if _kind(old) != _kind(new) else "put together differently"
-        yield Change(f"{place.where}{told}" if before and after else place.where, True)
+    if _shape(old) != _shape(new):
+        told = (
+            f"{_kind(old)} became {_kind(new)}" if _kind(old) != _kind(new) else "branches joined otherwise"
+        )
+        yield Change(f"{place.where}{told}", True)
     yield from _clauses(old, new, place)
     whole = any(not _keeps_all(n) for n in new.find_all(exp.SetOperation)) or place.whole
     for number, (one, other) in enumerate(zip(*branches, strict=True), 1):
@@ -180,8 +182,7 @@ def _order_matters(query: exp.Query) -> bool:
 
 def _columns(old: exp.Select, new: exp.Select, place: _Place) -> Iterator[Change]:
     before, after, where = _projections(old), _projections(new), place.where
-    distinct = new.args.get("distinct")
-    whole = place.whole or bool(distinct and not distinct.args.get("on"))
+    whole = place.whole or _rows_by_columns(new)
     kept = [name for name in before if name in after], [name for name in after if name in before]
     removed = [name for name in before if name not in after]
     added = [name for name in after if name not in before]
@@ -195,12 +196,28 @@ def _columns(old: exp.Select, new: exp.Select, place: _Place) -> Iterator[Change
     for name in removed:
         yield Change(f"{where}column {name} removed", True)
     for name in added:
-        yield Change(f"{where}column {name} added", whole or between or after[name].endswith("*"))
+        breaking = whole or between or after[name].endswith("*") or _makes_rows(after[name], new)
+        yield Change(f"{where}column {name} added", breaking)
     if kept[0] != kept[1]:
         yield Change(f"{where}columns in another order", place.placed)
     for name in before:
         if name in after and before[name] != after[name]:
             yield Change(f"{where}column {name} computed differently", True)
+
+
+def _rows_by_columns(select: exp.Select) -> bool:
+    """Whether which rows there are depends on which columns there are: DISTINCT, GROUP BY ALL."""
+    distinct, group = select.args.get("distinct"), select.args.get("group")
+    return bool((distinct and not distinct.args.get("on")) or (group and group.args.get("all")))
+
+
+def _makes_rows(column: str, select: exp.Select) -> bool:
+    """Whether a column decides how many rows there are: UNNEST, or a total where nothing is grouped."""
+    expression = sqlglot.parse_one(column, read="duckdb")
+    total = not select.args.get("group") and any(
+        not isinstance(found.parent, (exp.Window, exp.Filter)) for found in expression.find_all(exp.AggFunc)
+    )
+    return total or expression.find(exp.Unnest, exp.Explode) is not None
 
 
 def _projections(select: exp.Select) -> dict[str, str]:

@@ -162,7 +162,8 @@ def _made_names(source: exp.Table | Scope) -> set[str] | None:
     expression = source if isinstance(source, exp.Table) else source.expression
     if isinstance(expression, exp.Lateral) and isinstance(source, Scope) and source.subquery_scopes:
         inner = source.subquery_scopes[0].expression
-        return {*inner.named_selects, *expression.alias_column_names} if "*" not in inner.named_selects else None
+        listed = inner.named_selects if isinstance(inner, exp.Query) else ["*"]
+        return None if "*" in listed else {*listed, *expression.alias_column_names}
     if given := expression.alias_column_names:
         places = len(given) if isinstance(expression, exp.Values) else 0
         return {*given, *(f"col{place}" for place in range(places))}

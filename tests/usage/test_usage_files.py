@@ -70,6 +70,7 @@ def test_a_json_column_holds_properties_too(home, tenant, tmp_path):
         ("e.csv", b"", "[Ee]mpty"),
         ("e.parquet", b"no parquet", "Kept so far: 0 events"),
         ("e.json", b"[{", "no JSON array"),
+        ("e.json", b"[" * 9_999, "no JSON array"),
         ("missing.csv", None, "is no file"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from omni.warehouse.lineage import Reading, read_columns
+from omni.warehouse.lineage import Reading, carried_columns, read_columns
 
 SCHEMA = {
     "core.a": {"id": "VARCHAR", "x": "BIGINT", "day": "DATE"},
@@ -36,8 +36,21 @@ def reading(sql: str) -> Reading:
         ("SELECT y FROM core.a JOIN core.b USING (day)", ["day"]),
         ("SELECT x AS z, z + 1 AS u FROM core.a", []),
         ("SELECT d FROM generate_series(DATE '2026-01-01', DATE '2026-02-01', INTERVAL 1 DAY) AS t(d)", []),
+        ("WITH w AS (SELECT x, gone > 1 AS gone2 FROM core.a), v AS (SELECT 1 AS gone) "
+         "SELECT w.x FROM w CROSS JOIN v", ["gone"]),
+        ("WITH w AS (SELECT x FROM core.a WHERE gone), s(n, gone) AS (VALUES (1, true)) "
+         "SELECT w.x FROM w CROSS JOIN s", ["gone"]),
+        ("WITH gone AS (SELECT gone FROM core.a) SELECT gone FROM gone", ["gone"]),
+        ("WITH w AS (SELECT x FROM core.a WHERE gone = 1) "
+         "SELECT w.x FROM w CROSS JOIN generate_series(0, 3) AS o(n)", ["gone"]),
+        ("SELECT a.x FROM core.a AS a CROSS JOIN (VALUES (1)) AS v(n) WHERE gone = n", ["gone"]),
+        ("SELECT a.x FROM core.a AS a, unnest([1]) AS u(n) WHERE gone = n", ["gone"]),
+        ("SELECT id FROM core.b WHERE EXISTS (SELECT 1 FROM core.a WHERE y = x)", []),
+        ("SELECT id FROM core.b WHERE EXISTS (SELECT 1 FROM (SELECT y AS k FROM core.a) AS d)", []),
+        ("SELECT c.k, c.day FROM core.a AS c(k)", []),
+        ("SELECT c.id, k FROM core.a AS c(k, x)", ["id"]),
     ],
-)
+)  # fmt: skip
 def test_missing_columns_are_all_found(sql: str, missing: list[str]) -> None:
     assert sorted(column for column, _ in reading(sql).missing) == missing
 
@@ -53,3 +66,26 @@ def test_star_passes_on_what_there_is() -> None:
     found = reading("SELECT b.*, 1 AS one FROM core.b AS b")
     assert found.columns == ["id", "y", "one"]
     assert found.made_of["one"] == {}
+
+
+@pytest.mark.parametrize(
+    ("sql", "column", "through"),
+    [
+        ("SELECT c.n FROM core.a AS c(k, n)", "n", "copied"),
+        ("SELECT n AS m FROM core.a AS c(k, n) JOIN core.b ON k = core.b.id", "m", "copied"),
+        (
+            "SELECT n FROM (SELECT id, x FROM core.a UNION ALL SELECT id, y FROM core.b) AS u(k, n)",
+            "n",
+            "copied",
+        ),
+        ("SELECT l.n FROM core.b, LATERAL (SELECT x AS n FROM core.a) AS l", "n", "copied"),
+        ("SELECT n FROM (VALUES (1)) AS v(b), LATERAL (SELECT x AS n FROM core.a) AS l", "n", "copied"),
+        ("SELECT p.* FROM (PIVOT core.a ON id USING max(x)) AS p", "x", "assumed"),
+    ],
+)
+def test_other_names_do_not_hide_what_a_column_holds(sql: str, column: str, through: str) -> None:
+    query = sqlglot.parse_one(sql, read="duckdb")
+    assert isinstance(query, exp.Query)
+    found = carried_columns(query, {"core.a": {"x": {("core.a", "x"): "copied"}}}, SCHEMA)
+    assert found[column] == {("core.a", "x"): through}
+    assert reading(sql).made_of[column][("core.a", "x")] == through
