@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.synced
 # Tests that share neither a Prefect server nor the machine's cores with others: two files at a time.
-APART := $(addprefix tests/,control destinations sandbox security sources webhooks)
+APART := $(addprefix tests/,anomaly attribution bi cli compliance control dashboards destinations experiments \
+	messaging models partners privacy rag sandbox security sources usage warehouse webhooks)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup nightly test test-fast check portal bench clean

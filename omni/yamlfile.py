@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,8 +19,35 @@ class Declaration(BaseModel):
 
 D = TypeVar("D", bound=BaseModel)
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_FASTEST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's safe loader where PyYAML was built with it: seven times faster."""
+
+
+class _Loader(_FASTEST):  # type: ignore[misc]  # one of two classes
+    """A safe loader that refuses what the usual one swallows: repeated keys, days no calendar has."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} is there twice", key.start_mark
+                    )
+                seen.add(key.value)
+        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return made
+
+    def construct_scalar_of_time(self, node: yaml.ScalarNode) -> Any:
+        try:
+            return self.construct_yaml_timestamp(node)
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value} is no point in time: {error}", node.start_mark
+            ) from None
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_scalar_of_time)
 
 
 def parse(text: str, model: type[D], origin: str) -> D:
@@ -35,7 +62,7 @@ def parse(text: str, model: type[D], origin: str) -> D:
         ConfigError: the text is no YAML mapping, or fields are missing, misspelt or wrong.
     """
     try:
-        document = yaml.load(text, Loader=_LOADER)  # noqa: S506  a safe loader, see there
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506  a safe loader, see there
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: not valid YAML: {error}") from None
     if not isinstance(document, dict):
@@ -52,7 +79,11 @@ def parse(text: str, model: type[D], origin: str) -> D:
 
 def load(path: Path, model: type[D]) -> D:
     """Read and validate one file (see `parse`)."""
-    return parse(path.read_text(encoding="utf-8"), model, str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8; save it as UTF-8") from None
+    return parse(text, model, str(path))
 
 
 def load_folder(folder: Path, model: type[D], name: str = "name") -> dict[str, D]:

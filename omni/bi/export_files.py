@@ -24,8 +24,8 @@ EXCEL_TEXT = 32_767
 """Characters a cell holds."""
 EXCEL_DIGITS = 15
 """Digits a number in a cell keeps; the rest are rounded away."""
-EXCEL_BEGINS = date(1900, 1, 1)
-"""The first day a cell can hold."""
+EXCEL_BEGINS = date(1900, 3, 1)
+"""The first day of a cell on which spreadsheets agree: Excel knows none before 1900 and a 29 February 1900."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from html import escape
 from pathlib import Path
 
@@ -51,6 +52,5 @@ def render(content: dict[str, object]) -> str:
         "DATA": data,
         "CODE": code,
     }
-    for name, text in parts.items():
-        page = page.replace(f"[[{name}]]", text, 1)
-    return page
+    # In one pass: what is filled in may itself hold such a name.
+    return re.sub(rf"\[\[({'|'.join(parts)})\]\]", lambda found: parts[found[1]], page)

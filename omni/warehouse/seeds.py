@@ -17,11 +17,12 @@ empty field is null. Each value is typed here, so that a wrong one is found with
 from __future__ import annotations
 
 import csv
+import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ from omni.warehouse.checks import Check
 from omni.warehouse.contracts import Column
 from omni.yamlfile import Declaration
 
+_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 MAX_ROWS = 20_000
 """A seed is written by people; more rows than this belong to a source."""
 
@@ -89,7 +91,7 @@ def read_seed(path: Path) -> tuple[Seed, str]:
 
 def _rows(file: Path, seed: Seed) -> Iterator[tuple[str, ...]]:
     """Each row as SQL literals, in the order of the declared columns."""
-    with file.open(newline="", encoding="utf-8-sig") as opened:
+    with io.StringIO(_utf8(file), newline="") as opened:
         reader = csv.reader(opened, strict=True)
         header = next(reader, None)
         if header is None or sorted(header) != sorted(seed.columns):
@@ -114,6 +116,16 @@ def _rows(file: Path, seed: Seed) -> Iterator[tuple[str, ...]]:
             raise ConfigError(f"{file}, line {reader.line_num}: not valid CSV: {error}") from None
 
 
+def _utf8(file: Path) -> str:
+    data = file.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = data.count(b",", data.rfind(b"\n", 0, error.start) + 1, error.start) + 1
+        raise ConfigError(f"{file}, line {line}, field {column}: not UTF-8; save the file as UTF-8") from None
+
+
 def _literal(text: str, column: Column, where: str) -> str:
     if text == "":
         if not column.nullable:
@@ -121,26 +133,36 @@ def _literal(text: str, column: Column, where: str) -> str:
         return "NULL"
     try:
         _PARSERS.get(column.type, str)(text)
-    except (ValueError, InvalidOperation):
+    except ValueError:
         raise ConfigError(f"{where}: {text!r} is not of type {column.type}") from None
-    if column.type == "decimal" and not _fits(Decimal(text), column.decimals):
+    if "\0" in text:
+        raise ConfigError(f"{where}: holds a zero byte")
+    if column.type == "decimal" and not _fits(text, column.decimals):
         raise ConfigError(f"{where}: {text!r} has more than {column.decimals} decimals or is too large")
     if column.accepted and text not in column.accepted:
         raise ConfigError(f"{where}: {text!r} is not among {', '.join(column.accepted)}")
     return "'" + text.replace("'", "''") + "'"
 
 
-def _fits(value: Decimal, decimals: int) -> bool:
-    return value == round(value, decimals) and abs(value) < Decimal(10) ** (18 - decimals)
+def _fits(text: str, decimals: int) -> bool:
+    whole, _, fraction = text.partition(".")
+    return len(whole.lstrip("+-0")) <= 18 - decimals and len(fraction.rstrip("0")) <= decimals
 
 
 def _integer(text: str) -> None:
-    if not re.fullmatch(r"[+-]?\d+", text) or not -(2**63) <= int(text) < 2**63:
+    if not re.fullmatch(r"[+-]?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
         raise ValueError
 
 
 def _decimal(text: str) -> None:
-    if not re.fullmatch(r"[+-]?\d+(\.\d+)?", text):
+    if not re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", text):
+        raise ValueError
+
+
+def _float(text: str) -> None:
+    if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+        raise ValueError
+    if not math.isfinite(float(text)):
         raise ValueError
 
 
@@ -150,22 +172,31 @@ def _boolean(text: str) -> None:
 
 
 def _date(text: str) -> None:
-    if len(text) != len("2026-01-01"):
+    if not re.fullmatch(_DAY, text):
         raise ValueError
     date.fromisoformat(text)
 
 
 def _timestamp(text: str) -> None:
-    if datetime.fromisoformat(text).tzinfo is None:
+    if not re.fullmatch(_DAY + r"[T ][0-9:]{8}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}(:[0-9]{2})?)", text):
         raise ValueError
+    datetime.fromisoformat(text)
+
+
+def _json(text: str) -> None:
+    json.loads(text, parse_constant=_no_number)
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(text)
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "integer": _integer,
-    "float": float,
+    "float": _float,
     "decimal": _decimal,
     "boolean": _boolean,
     "date": _date,
     "timestamp": _timestamp,
-    "json": json.loads,
+    "json": _json,
 }

@@ -15,14 +15,19 @@ Columns a case leaves out are null in inputs and not compared in outputs; tables
 from __future__ import annotations
 
 import json
+import math
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from omni import yamlfile
 from omni.errors import ConfigError, OmniError
@@ -35,6 +40,8 @@ from omni.yamlfile import Declaration
 
 SCHEMAS = ("raw", "seeds", "staging", "core", "marts", "metrics", "ml", "experiments", "anomaly", "rag")
 ACTUAL, EXPECTED = "actual", "expected"
+_WHOLE = {"TINYINT": 3, "SMALLINT": 5, "INTEGER": 10, "BIGINT": 19, "HUGEINT": 39}
+"""Types of whole numbers, each with its most digits."""
 SHOWN = 10
 """Differences of one case that are spelt out."""
 
@@ -46,7 +53,16 @@ class Parameters(Declaration):
     """The tenant's values a case may set."""
 
     timezone: str = "Europe/Berlin"
-    currency: str = "EUR"
+    currency: str = Field("EUR", pattern="^[A-Z]{3}$")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError):  # not found is among them
+            raise ValueError(f"unknown time zone {value!r}, for example Europe/Berlin") from None
+        return value
 
 
 class Stated(Declaration):
@@ -159,10 +175,19 @@ def fill(con: Connection, table: str, types: Mapping[str, str], rows: Rows, *, w
         where: the case, for messages.
 
     Raises:
-        ConfigError: a row names a column the table does not have, or holds a value of another type.
+        ConfigError: a row names no column or one the table does not have, or holds a value that does not
+            fit its column as it stands.
     """
-    for row in rows:
+    for number, row in enumerate(rows, 1):
+        place = f"{where}: {table}, row {number}"
+        if not row:
+            raise ConfigError(f"{place}: names no column; write one at least, null if need be")
         _refuse_unknown(row, table, types, where)
+        for column, value in row.items():
+            if value is not None and not _fits(value, types[column]):
+                raise ConfigError(
+                    f"{place}: {column} is {value!r}, which no {types[column]} holds as it stands"
+                )
     drop(con, table)
     listed = ", ".join(f'"{column}" {kind}' for column, kind in types.items())
     con.execute(f"CREATE TABLE {table} ({listed})")
@@ -185,6 +210,35 @@ def fill(con: Connection, table: str, types: Mapping[str, str], rows: Rows, *, w
 def _refuse_unknown(row: Mapping[str, Any], table: str, types: Mapping[str, str], where: str) -> None:
     if unknown := sorted(set(row) - set(types)):
         raise ConfigError(f"{where}: {table} has no column {', '.join(unknown)}; it has {', '.join(types)}")
+
+
+def _fits(value: object, kind: str) -> bool:
+    """Whether a column holds a stated value exactly; a database would round it, or cut it off."""
+    if isinstance(value, bool):
+        return kind in ("BOOLEAN", "JSON")  # YAML reads an unquoted `no` so
+    if found := re.fullmatch(r"DECIMAL\((\d+), ?(\d+)\)", kind):
+        return _is_number(value, int(found[2]), int(found[1]) - int(found[2]))
+    if kind in _WHOLE:
+        return _is_number(value, 0, _WHOLE[kind])
+    if kind == "DATE":
+        return _is_day(value)
+    return not isinstance(value, dict | list) or kind not in ("DOUBLE", "TIMESTAMPTZ", "TIMESTAMP", "BOOLEAN")
+
+
+def _is_number(value: object, decimals: int, digits: int) -> bool:
+    finite = isinstance(value, float) and math.isfinite(value)
+    text = format(Decimal(repr(value)), "f") if finite else str(value)
+    found = re.fullmatch(r"[+-]?([0-9]*)(?:\.([0-9]*))?", text)
+    if found is None or not (found[1] or found[2]):
+        return False
+    return len(found[1].lstrip("0")) <= digits and len((found[2] or "").rstrip("0")) <= decimals
+
+
+def _is_day(value: object) -> bool:
+    try:
+        return type(value) is date or (isinstance(value, str) and bool(date.fromisoformat(value)))
+    except ValueError:
+        return False
 
 
 def _text(value: object) -> str | None:

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import duckdb
 import fastexcel
@@ -94,9 +94,7 @@ def cells(path: Path, row: int) -> list[tuple[str, str]]:
     """What stands in a row's cells, and the format it is shown in."""
     name = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
     with zipfile.ZipFile(path) as book:
-        sheet, styles = (
-            ElementTree.fromstring(book.read(f"xl/{n}.xml")) for n in ("worksheets/sheet1", "styles")
-        )
+        sheet, styles = (ET.fromstring(book.read(f"xl/{n}.xml")) for n in ("worksheets/sheet1", "styles"))
     shapes = {one.get("numFmtId"): one.get("formatCode") for one in styles.iter(f"{name}numFmt")}
     formats = [shapes.get(one.get("numFmtId"), "") for one in styles.find(f"{name}cellXfs") or ()]
     found = [one for one in sheet.iter(f"{name}row") if one.get("r") == str(row)]
@@ -104,10 +102,10 @@ def cells(path: Path, row: int) -> list[tuple[str, str]]:
 
 
 def test_what_a_cell_cannot_hold_exactly_becomes_text(con: Any, tmp_path: Path) -> None:
-    """Excel has no day before 1900, keeps 15 digits, and knows no zones: not even those of the session."""
+    """Spreadsheets agree on no day before March 1900. Excel keeps 15 digits, and knows no zones: not even those of the session."""
     con.execute("SET TimeZone = 'America/New_York'")
     con.execute(
-        "CREATE TABLE core.odd AS SELECT DATE '1899-12-31' AS day, DATE '1900-01-01' AS first, "
+        "CREATE TABLE core.odd AS SELECT DATE '1900-02-28' AS day, DATE '1900-03-01' AS first, "
         "TIMESTAMPTZ '1850-01-01 00:00:00+00' AS \"at\", TIMESTAMPTZ '2026-01-01 18:00:00+00' AS late, "
         "9999999999999999.99 :: DECIMAL(18, 2) AS long, 0.00691234 :: DECIMAL(28, 8) AS rate, "
         "-12.50 :: DECIMAL(18, 2) AS money"
@@ -118,8 +116,8 @@ def test_what_a_cell_cannot_hold_exactly_becomes_text(con: Any, tmp_path: Path) 
     path = write_export(con, odd, tmp_path / "odd.xlsx", "xlsx").path
     assert [text for text, _ in cells(path, 1)][2:4] == ["at (UTC)", "late (UTC)"]
     assert cells(path, 2) == [
-        ("1899-12-31", ""),
-        ("1", "yyyy-mm-dd"),
+        ("1900-02-28", ""),
+        ("61", "yyyy-mm-dd"),
         ("1850-01-01 00:00:00", ""),
         ("46023.75", "yyyy-mm-dd hh:mm:ss"),
         ("9999999999999999.99", ""),
