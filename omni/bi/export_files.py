@@ -24,8 +24,10 @@ EXCEL_TEXT = 32_767
 """Characters a cell holds."""
 EXCEL_DIGITS = 15
 """Digits a number in a cell keeps; the rest are rounded away."""
+EXCEL_PLACES = 30
+"""Decimal places a format shows at most."""
 EXCEL_BEGINS = date(1900, 3, 1)
-"""The first day of a cell on which spreadsheets agree: Excel knows none before 1900 and a 29 February 1900."""
+"""The first day on which spreadsheets agree: Excel has none before 1900, but a 29 February 1900."""
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,8 @@ class _Sheet:
             case date() if value >= EXCEL_BEGINS:
                 self.sheet.write_datetime(row, at, datetime.combine(value, time()), self._style("yyyy-mm-dd"))
             case Decimal() if _fits(value):
-                scale = -int(value.as_tuple().exponent)
-                self.sheet.write_number(row, at, value, self._style("#,##0." + "0" * max(2, scale)))
+                places = min(max(2, -int(value.as_tuple().exponent)), EXCEL_PLACES)
+                self.sheet.write_number(row, at, value, self._style("#,##0." + "0" * places))
             case int() if abs(value) < 10**EXCEL_DIGITS:
                 self.sheet.write_number(row, at, value, self._style("#,##0"))
             case float():

@@ -170,6 +170,23 @@ def docs(
         typer.echo(publish_catalogue(company, out))
 
 
+@app.command(
+    epilog="Examples: `omni models drop core.old_orders --dry-run` · `omni models drop core.old_orders --yes`"
+)
+def drop(
+    name: Annotated[str, typer.Argument(help="schema.table, as `omni models plan` lists it.")],
+    company: Company = "demo",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be dropped only.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Drop without asking.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Drop a table whose model is no more. What a model or a contract declares or reads is never dropped."""
+    with clear_errors():
+        from omni.cli import models_drop
+
+        models_drop.drop(company, name, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
 @app.command("list", epilog="Examples: `omni models list` · `omni models list --select 'marts.*' --json`")
 def list_models(select: Select = None, as_json: AsJson = False) -> None:
     """List models: kind, owner, grain and what they read."""

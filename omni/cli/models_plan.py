@@ -18,7 +18,9 @@ from omni.catalogue.project import all_models, load_project
 from omni.cli.models_run import backfill_range
 from omni.errors import ConfigError
 from omni.settings import PROJECT
+from omni.warehouse.contracts import contracts
 from omni.warehouse.database import open_warehouse
+from omni.warehouse.leftover import leftovers
 from omni.warehouse.plan import Planned, plan_models
 from omni.warehouse.quick import without_pandas
 from omni.warehouse.selection import descendants, select_models
@@ -31,6 +33,8 @@ MARKS = {
     "shows": "shows",
     "skip": "skip",
 }
+
+NOT_LOOKED_AT = "SQL written in Python; search the code for the column's name"
 
 
 def show_plan(
@@ -68,14 +72,23 @@ def show_plan(
     broken = impact(project)
     with without_pandas(), open_warehouse(tenant) as warehouse, warehouse.cursor() as con:
         planned = plan_models(con, models, tenant, select=chosen, span=span, full=full)
+        gone = [] if select else leftovers(con, models, contracts())
     if as_json:
-        content = {"tenant": tenant.tenant, "plan": [p.plain() for p in planned], "breaks": _plain(broken)}
+        content = {
+            "tenant": tenant.tenant, "plan": [p.plain() for p in planned], "breaks": _plain(broken),
+            "leftover": gone,
+        }  # fmt: skip
         typer.echo(json.dumps(content, indent=1))
         return not broken
     console = Console(highlight=False, soft_wrap=True)
     if broken:
         _print_breaks(console, broken, "The declarations do not fit each other")
     _print_plan(console, planned, everything=everything)
+    for name in gone:
+        drop = f"omni models drop {name} --company {tenant.tenant}"
+        console.print(Text("stays   ", style="cyan").append(name).append(
+            f"  no model makes it any more; `{drop}` removes it", style="dim"
+        ))  # fmt: skip
     return not broken
 
 
@@ -130,13 +143,15 @@ def show_impact(without: list[str], *, as_json: bool) -> bool:
         columns.append((table, column))
     broken = impact(load_project(), columns)
     if as_json:
-        typer.echo(json.dumps({"without": without, "breaks": _plain(broken)}, indent=1))
+        content = {"without": without, "breaks": _plain(broken), "not_looked_at": NOT_LOOKED_AT}
+        typer.echo(json.dumps(content, indent=1))
         return not broken
     console = Console(highlight=False, soft_wrap=True)
     if broken:
         _print_breaks(console, broken, f"Without {', '.join(without)}")
     else:
-        console.print(f"Nothing names {', '.join(without)}.")
+        console.print(f"No declaration names {', '.join(without)}.")
+    console.print(Text(f"Not looked at: {NOT_LOOKED_AT}.", style="dim"))
     return not broken
 
 

@@ -196,7 +196,7 @@ def _columns(old: exp.Select, new: exp.Select, place: _Place) -> Iterator[Change
     for name in removed:
         yield Change(f"{where}column {name} removed", True)
     for name in added:
-        breaking = whole or between or after[name].endswith("*") or _makes_rows(after[name], new)
+        breaking = whole or between or _more_than_a_column(after[name], new)
         yield Change(f"{where}column {name} added", breaking)
     if kept[0] != kept[1]:
         yield Change(f"{where}columns in another order", place.placed)
@@ -211,13 +211,14 @@ def _rows_by_columns(select: exp.Select) -> bool:
     return bool((distinct and not distinct.args.get("on")) or (group and group.args.get("all")))
 
 
-def _makes_rows(column: str, select: exp.Select) -> bool:
-    """Whether a column decides how many rows there are: UNNEST, or a total where nothing is grouped."""
+def _more_than_a_column(column: str, select: exp.Select) -> bool:
+    """Whether it stands for many columns, or decides how many rows there are: UNNEST, a total of all rows."""
     expression = sqlglot.parse_one(column, read="duckdb")
     total = not select.args.get("group") and any(
         not isinstance(found.parent, (exp.Window, exp.Filter)) for found in expression.find_all(exp.AggFunc)
     )
-    return total or expression.find(exp.Unnest, exp.Explode) is not None
+    many = any(not isinstance(star.parent, exp.Count) for star in expression.find_all(exp.Star))
+    return total or many or expression.find(exp.Unnest, exp.Explode, exp.Columns) is not None
 
 
 def _projections(select: exp.Select) -> dict[str, str]:

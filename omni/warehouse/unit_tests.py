@@ -60,7 +60,7 @@ class Parameters(Declaration):
     def _known(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (ValueError, OSError):  # not found is among them
+        except (KeyError, ValueError, OSError):
             raise ValueError(f"unknown time zone {value!r}, for example Europe/Berlin") from None
         return value
 
@@ -179,7 +179,7 @@ def fill(con: Connection, table: str, types: Mapping[str, str], rows: Rows, *, w
             fit its column as it stands.
     """
     for number, row in enumerate(rows, 1):
-        place = f"{where}: {table}, row {number}"
+        place = f"{where}: {'outputs' if table == EXPECTED else table}, row {number}"
         if not row:
             raise ConfigError(f"{place}: names no column; write one at least, null if need be")
         _refuse_unknown(row, table, types, where)

@@ -102,7 +102,7 @@ def cells(path: Path, row: int) -> list[tuple[str, str]]:
 
 
 def test_what_a_cell_cannot_hold_exactly_becomes_text(con: Any, tmp_path: Path) -> None:
-    """Spreadsheets agree on no day before March 1900. Excel keeps 15 digits, and knows no zones: not even those of the session."""
+    """Spreadsheets agree on no day before March 1900. Excel keeps 15 digits and knows no zones."""
     con.execute("SET TimeZone = 'America/New_York'")
     con.execute(
         "CREATE TABLE core.odd AS SELECT DATE '1900-02-28' AS day, DATE '1900-03-01' AS first, "
@@ -122,7 +122,7 @@ def test_what_a_cell_cannot_hold_exactly_becomes_text(con: Any, tmp_path: Path) 
         ("46023.75", "yyyy-mm-dd hh:mm:ss"),
         ("9999999999999999.99", ""),
         ("0.00691234", "#,##0.00000000"),
-        ("-12.5", "#,##0.00"),
+        ("-12.50", "#,##0.00"),
     ]
 
 

@@ -13,11 +13,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from omni.catalogue.impact import impact
+from omni.catalogue.pages import render
 from omni.catalogue.project import load_project
 from omni.cli import app
 from omni.declarations import validate_all
 from omni.errors import ConfigError, SchemaError
 from omni.settings import PROJECT
+from omni.tenancy import get
+from omni.warehouse.catalog import exists
+from omni.warehouse.database import open_warehouse
+from omni.warehouse.models import Header, Model
+from omni.warehouse.runner import build
 
 SELECT = ["--select", "marts.daily_sales"]
 
@@ -53,11 +59,18 @@ def test_nothing_heavy_is_loaded(module: str, heavy: set[str]) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["plan", "run", "test", "lineage", "docs", "list"])
+@pytest.mark.parametrize("command", ["plan", "run", "test", "lineage", "docs", "drop", "list"])
 def test_each_command_explains_itself_with_examples(command: str) -> None:
     result = omni(command, "--help")
     assert result.exit_code == 0
     assert f"omni models {command}" in said(result)
+
+
+def test_text_that_looks_like_a_place_of_the_page_is_shown_as_text() -> None:
+    page = render({"title": "[[CODE]]", "as_of": None, "metrics": [], "tables": [{"text": "see [[CODE]]"}]})
+    assert "<title>Catalogue of [[CODE]]</title>" in page
+    assert '{"text":"see [[CODE]]"}' in page
+    assert page.count('"use strict"') == 1
 
 
 @pytest.mark.slow
@@ -80,6 +93,29 @@ def test_plan_then_run_then_nothing_is_left_to_do(home: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_table_whose_model_is_gone_is_listed_and_dropped_when_told(home: Path) -> None:
+    header = Header(kind="full", owner="a@b.example", description="x.", grain=["id"])
+    gone = Model("core.gone", header, "SELECT 1 AS id", "gone.sql")
+    with open_warehouse(get("demo")) as warehouse:
+        build(warehouse, gone, {"core.gone": gone}, "run")
+        with warehouse.transaction() as con:
+            con.execute("CREATE TABLE core.by_hand (id INTEGER)")
+    assert "core.gone no model makes it any more; `omni models drop core.gone" in said(omni("plan"))
+    assert json.loads(omni("plan", "--json").output)["leftover"] == ["core.gone"]
+    assert "Would drop core.gone of" in said(omni("drop", "core.gone", "--dry-run"))
+    refused = CliRunner().invoke(app, ["models", "drop", "core.gone"], input="n\n")
+    assert refused.exit_code == 2
+    assert "those left over: core.gone" in said(omni("drop", "core.by_hand", "--yes"))
+    assert json.loads(omni("plan", "--json").output)["leftover"] == ["core.gone"]
+
+    assert "Dropped core.gone" in said(omni("drop", "core.gone", "--yes"))
+    with open_warehouse(get("demo")) as warehouse, warehouse.cursor() as con:
+        assert not exists(con, "core.gone")
+        assert exists(con, "core.by_hand")
+        assert con.execute("SELECT count(*) FROM ops.models").fetchone() == (0,)
+
+
+@pytest.mark.slow
 def test_a_failed_model_is_said_and_ends_with_status_1(home: Path) -> None:
     result = omni("run", *SELECT)  # what it reads was never built
     assert result.exit_code == 1
@@ -95,6 +131,9 @@ def test_a_failed_model_is_said_and_ends_with_status_1(home: Path) -> None:
         (("list", "--select", "core.order"), "did you mean core.orders?"),
         (("plan", "--without", "core.orders.revenu"), "did you mean revenue?"),
         (("plan", "--without", "revenue"), "schema.table.column"),
+        (("drop", "core.orders", "--yes"), "is declared by"),
+        (("drop", "raw.shopify__orders", "--yes"), "is declared by a contract"),
+        (("drop", "core.nothing", "--yes"), "no table is left over"),
         (("lineage", "core.order"), "did you mean core.orders?"),
         (("lineage", "core.orders.revenu"), "did you mean revenue?"),
     ],
@@ -111,7 +150,9 @@ def test_wrong_words_are_answered_with_what_is_right(
 def test_what_a_renamed_column_breaks_is_listed_all_at_once(home: Path) -> None:
     result = omni("plan", "--without", "core.orders.channel", "--json")
     assert result.exit_code == 1
-    breaks = json.loads(result.output)["breaks"]
+    content = json.loads(result.output)
+    breaks = content["breaks"]
+    assert "SQL written in Python" in content["not_looked_at"]
     direct = {(b["kind"], b["name"]) for b in breaks if not b["because"]}
     resting = {(b["kind"], b["name"]) for b in breaks if b["because"]}
     assert {

@@ -14,7 +14,7 @@ from omni.sandbox.company import load_company
 
 pytestmark = pytest.mark.slow
 
-STAGES = {"ingest", "models", "metrics", "predictions", "experiments", "anomalies", "documents", "publish",
+STAGES = {"ingest", "models", "metrics", "attribution", "predictions", "experiments", "anomalies", "documents", "publish",
           "dashboards", "compliance"}  # fmt: skip
 
 

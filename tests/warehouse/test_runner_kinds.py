@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from omni.errors import ConfigError
 from omni.tenancy import Tenant
 from omni.warehouse.build import Outcome, build_models
+from omni.warehouse.catalog import exists
 from omni.warehouse.database import Warehouse, open_warehouse
+from omni.warehouse.leftover import drop_leftover, leftovers
 from omni.warehouse.models import Header, Model, in_order, load_models
+from omni.warehouse.seeds import read_seed
 from omni.warehouse.versions import forget_seen_changes, record_change
 from omni.warehouse.windows import reopened
 
@@ -342,6 +346,46 @@ def test_wrong_values_of_a_seed_are_named_by_line_and_column(tmp_path, text, mes
         seed(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("decimal", "9" * 40), ("decimal", "1." + "1" * 40), ("decimal", "٣.٥"), ("float", "1_000"),
+        ("float", " 1"), ("float", "infinity"), ("float", "1e999"), ("integer", "٣"),
+        ("integer", "9" * 5000), ("date", "2026-W01-1"), ("timestamp", "2026-W01-1T10:00+01:00"),
+        ("timestamp", "20260101T100000Z"), ("timestamp", "2026-01-01T10:00:00"), ("json", "NaN"),
+        ("timestamp", "2026-01-01T10:00Z"), ("timestamp", "2026-01-01T10:00:00.1234567Z"),
+    ],
+)  # fmt: skip
+def test_what_only_python_takes_for_a_value_is_refused_with_its_place(tmp_path, kind, value):
+    declared = "description: x\nowner: a@b.example\ngrain: [k]\ncolumns:\n  k: {type: string}\n"
+    (tmp_path / "s.yml").write_text(f"{declared}  v: {{type: {kind}}}\n")
+    (tmp_path / "s.csv").write_text(f"k,v\na,\nb,{value}\n")
+    with pytest.raises(ConfigError, match=r"s\.csv, line 3, column v: "):
+        read_seed(tmp_path / "s.yml")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("decimal", "1.10000000000000000000000000000000"), ("float", "-1.5e3"), ("integer", "+5"),
+        ("timestamp", "2026-01-01T10:00:00.5+01:00"), ("timestamp", "2026-01-01 10:00:00Z"),
+    ],
+)  # fmt: skip
+def test_what_a_seed_accepts_the_warehouse_takes(tmp_path, kind, value):
+    declared = "description: x\nowner: a@b.example\ngrain: [v]\ncolumns:\n"
+    (tmp_path / "s.yml").write_text(f"{declared}  v: {{type: {kind}}}\n")
+    (tmp_path / "s.csv").write_text(f"v\n{value}\n")
+    with duckdb.connect() as con:
+        assert con.execute(read_seed(tmp_path / "s.yml")[1]).fetchone() != (None,)
+
+
+def test_seed_in_another_encoding_is_named_by_line_and_field(tmp_path):
+    (tmp_path / "s.yml").write_text(SEED)
+    (tmp_path / "s.csv").write_bytes(b"code,rate,since\na,1,\nb,\xe4,\n")
+    with pytest.raises(ConfigError, match=r"s\.csv, line 3, field 2: not UTF-8"):
+        read_seed(tmp_path / "s.yml")
+
+
 def test_seed_that_fails_its_check_is_not_loaded(warehouse, tmp_path):
     build(warehouse, seed(tmp_path, "code,rate,since\na,1,\n"))
     failed = build(warehouse, seed(tmp_path, "code,rate,since\na,1,\na,2,\n"))["seeds.codes"]
@@ -423,3 +467,37 @@ def test_checks_of_some_windows_look_at_all_rows_where_those_matter(
         again = insert(1, "2026-05-20")
         assert again.status == "failed"
         assert "unique:id: 1 of 3 rows fail" in again.reason
+
+
+def test_only_what_a_model_made_and_nothing_declares_or_reads_is_left_over(warehouse):
+    def made(name: str, kind: str, sql: str) -> Model:
+        return Model(name, Header(kind=kind, owner="a@b.example", description="x.", grain=["id"]), sql, name)
+
+    every = {
+        one.name: one
+        for one in (
+            made("core.stays", "full", "SELECT 1 AS id"),
+            made("core.gone", "full", "SELECT 1 AS id"),
+            made("core.shown", "view", "SELECT id FROM core.stays"),
+            made("core.contracted", "full", "SELECT 1 AS id"),
+        )
+    }
+    build(warehouse, every)
+    with warehouse.transaction() as con:
+        con.execute("CREATE TABLE core.by_hand (id INTEGER)")
+    left, contracts = {"core.stays": every["core.stays"]}, {"core.contracted"}
+    reader = made("core.reader", "full", "SELECT id FROM core.gone")
+    with warehouse.transaction() as con:
+        assert leftovers(con, every, contracts) == []
+        assert leftovers(con, left, contracts) == ["core.gone", "core.shown"]
+        for name in ("core.stays", "core.contracted", "core.by_hand", "core.gone; DROP TABLE core.stays"):
+            with pytest.raises(ConfigError):
+                drop_leftover(con, name, left, contracts)
+        with pytest.raises(ConfigError, match=r"still read by core\.reader"):
+            drop_leftover(con, "core.gone", left | {"core.reader": reader}, contracts)
+        for name in ("core.shown", "core.gone"):
+            drop_leftover(con, name, left, contracts)
+        assert leftovers(con, left, contracts) == []
+        assert not exists(con, "core.gone")
+    assert rows(warehouse, "SELECT count(*) FROM core.stays") == [(1,)]
+    assert rows(warehouse, "SELECT table_name FROM ops.tables WHERE table_name LIKE 'core.gone%'") == []

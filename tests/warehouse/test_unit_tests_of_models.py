@@ -14,10 +14,13 @@ from omni.warehouse.connection import Connection
 from omni.warehouse.models import Header, Model
 from omni.warehouse.unit_tests import Result, create_schemas, load_cases, run_case
 
+# fmt: off
 TYPES = {
-    "core.orders": {"id": "VARCHAR", "amount": "DECIMAL(18,2)", "at": "TIMESTAMPTZ", "tags": "JSON"},
+    "core.orders": {"id": "VARCHAR", "amount": "DECIMAL(18,2)", "at": "TIMESTAMPTZ", "tags": "JSON",
+                    "n": "BIGINT", "day": "DATE"},
     "marts.totals": {"id": "VARCHAR", "total": "DECIMAL(18,2)"},
 }
+# fmt: on
 HEADER = Header(kind="full", owner="a@b.example", description="Totals.", grain=["id"])
 MODELS = {
     "marts.totals": Model(
@@ -83,7 +86,15 @@ def test_rows_that_break_the_grain_fail_though_they_are_stated(con: Connection, 
         ("inputs: {core.order: []}\noutputs: []", "does not read core.order; it reads core.orders"),
         ("inputs: {}\noutputs: [{id: a, sum: 1}]", "marts.totals has no column sum"),
         ("inputs: {}\noutputs: [{id: a}, {total: 1}]", "name the same columns"),
-        ("inputs: {core.orders: [{amount: many}]}\noutputs: []", "many"),
+        ("inputs: {core.orders: [{amount: many}]}\noutputs: []", "core.orders, row 1: amount is 'many'"),
+        ("inputs: {core.orders: [{id: a}, {}]}\noutputs: []", "core.orders, row 2: names no column"),
+        ("inputs: {}\noutputs: [{}]", "outputs, row 1: names no column"),
+        ("inputs: {core.orders: [{amount: 1.0149}]}\noutputs: []", "row 1: amount is 1.0149"),
+        ("inputs: {}\noutputs: [{id: a, total: 1.0149}]", "outputs, row 1: total is 1.0149"),
+        ("inputs: {core.orders: [{amount: 12345678901234567}]}\noutputs: []", "no DECIMAL(18,2) holds"),
+        ("inputs: {core.orders: [{n: 1.7}]}\noutputs: []", "n is 1.7, which no BIGINT holds"),
+        ("inputs: {core.orders: [{day: 2026-01-01 10:00:00}]}\noutputs: []", "which no DATE holds"),
+        ("inputs: {core.orders: [{id: no}]}\noutputs: []", "id is False, which no VARCHAR holds"),
     ],
 )
 def test_a_wrong_case_says_what_is_wrong(con: Connection, tmp_path: Path, text: str, message: str) -> None:
@@ -95,4 +106,22 @@ def test_a_file_that_is_no_case_is_refused(tmp_path: Path) -> None:
     (tmp_path / "marts.totals").mkdir()
     (tmp_path / "marts.totals" / "x.yml").write_text("input: {}\noutputs: []", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"x\.yml.*input"):
+        load_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("inputs: {core.orders: [{id: a, id: b}]}\noutputs: []", r"'id' is there twice\s.*line 1, column 32"),
+        ("inputs: {}\ninputs: {}\noutputs: []", r"'inputs' is there twice\s.*line 2"),
+        ("inputs:\n  core.orders:\n  - {at: 2026-02-30}\noutputs: []", r"2026-02-30 is no .*\s.*line 3"),
+        ("parameters: {timezone: Mars/Phobos}\ninputs: {}\noutputs: []", "unknown time zone 'Mars/Phobos'"),
+        ("parameters: {timezone: ../x}\ninputs: {}\noutputs: []", "unknown time zone"),
+        ("parameters: {currency: euro}\ninputs: {}\noutputs: []", "parameters.currency"),
+    ],
+)
+def test_what_yaml_would_swallow_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "marts.totals").mkdir()
+    (tmp_path / "marts.totals" / "x.yml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"x\.yml.*{message}"):
         load_cases(tmp_path)

@@ -41,14 +41,15 @@ WITH rules AS (
 ), shared AS (
     SELECT
         r.*,
+        CAST(CAST(weight AS DOUBLE) / nullif(whole, 0) AS DECIMAL(28, 12)) AS share,
         cents * so_far - (cents * so_far) % nullif(whole, 0) AS upper_part,
         cents * (so_far - weight) - (cents * (so_far - weight)) % nullif(whole, 0) AS lower_part
     FROM running AS r
 )
 SELECT
     rule, kind, conversion_month, channel,
-    sum(CAST(weight AS DOUBLE) / nullif(whole, 0)) AS conversions,
-    coalesce(sum(CAST(weight AS DOUBLE) / nullif(whole, 0)) FILTER (WHERE cents IS NULL), 0) AS without_rate,
+    CAST(CAST(sum(share) AS DECIMAL(28, 9)) AS DOUBLE) AS conversions,
+    CAST(CAST(coalesce(sum(share) FILTER (WHERE cents IS NULL), 0) AS DECIMAL(28, 9)) AS DOUBLE) AS without_rate,
     CAST(
         coalesce(sum(CAST(CAST(upper_part - lower_part AS DOUBLE) / nullif(whole, 0) AS DECIMAL(18, 0))), 0) * 0.01
         AS DECIMAL(18, 2)
