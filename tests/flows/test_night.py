@@ -14,8 +14,8 @@ from omni.sandbox.company import load_company
 
 pytestmark = pytest.mark.slow
 
-STAGES = {"ingest", "models", "metrics", "attribution", "predictions", "experiments", "anomalies", "documents",
-          "publish", "dashboards", "compliance"}  # fmt: skip
+STAGES = {"ingest", "models", "metrics", "attribution", "predictions", "experiments", "anomalies",
+          "documents", "publish", "dashboards", "compliance"}  # fmt: skip
 
 
 def test_every_stage_is_done(undisturbed):

@@ -22,7 +22,8 @@ CREATE TABLE core.partner_terms AS SELECT * FROM (VALUES
     ('P-1', 'Trail Notes Magazine', 'TRAIL', 'affiliate', DATE '2024-01-01', CAST(NULL AS DATE),
         CAST(30 AS BIGINT), CAST(30 AS BIGINT), CAST(50 AS DECIMAL(18, 2)), 'EUR'),
     ('P-3', '=HYPERLINK("x")', 'ALPINE', 'reseller', DATE '2025-06-01', NULL, 90, 14, 100, 'EUR')
-) AS t(partner_id, partner_name, code, program, joined_on, left_on, window_days, hold_days, minimum_payout, currency);
+) AS t(partner_id, partner_name, code, program, joined_on, left_on, window_days, hold_days, minimum_payout,
+    currency);
 CREATE TABLE marts.partner_commissions AS SELECT * FROM (VALUES
     ('order:1', 'P-1', 'commission', '1', DATE '2026-04-02', DATE '2026-05-02',
         CAST(900 AS DECIMAL(18, 2)), CAST(45 AS DECIMAL(18, 2)), 'EUR'),
