@@ -45,8 +45,11 @@ def published(control, tenant: Tenant) -> Callable[..., None]:
                 for key, value in rows.items():
                     score, grade = value if isinstance(value, tuple) else (value, None)
                     con.execute("INSERT INTO ml.scores VALUES ($1, $2, $3)", [key or None, score, grade])
-                con.execute("INSERT INTO ops.models VALUES ('ml.scores', uuid()::VARCHAR, NULL, 'r', now()) "
-                            "ON CONFLICT DO UPDATE SET fingerprint = excluded.fingerprint")  # fmt: skip
+                con.execute(
+                    "INSERT INTO ops.models (model, fingerprint, run_id, built_at) "
+                    "VALUES ('ml.scores', uuid()::VARCHAR, 'r', now()) "
+                    "ON CONFLICT DO UPDATE SET fingerprint = excluded.fingerprint"
+                )
             publish(warehouse)
 
     return put
