@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.synced
-# Tests that share neither a Prefect server nor the machine's cores with others: two files at a time.
+# Two files at a time; the nights, which take longest, begin a round of their own.
 APART := $(addprefix tests/,anomaly attribution bi cli compliance control dashboards destinations experiments \
 	messaging models partners privacy rag sandbox security sources usage warehouse webhooks)
 
@@ -29,7 +29,7 @@ nightly: $(STAMP)  ## run the whole night on the demo company
 
 test: $(STAMP)  ## run every test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(APART)
-	@$(BIN)/python -m pytest $(addprefix --ignore=,$(APART))
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/flows tests $(addprefix --ignore=,$(APART))
 
 test-fast: $(STAMP)  ## run the tests that start no server, process or browser
 	@$(BIN)/python -m pytest -n 2 -m 'not slow'
