@@ -7,7 +7,7 @@ from typing import Any
 from prefect import State, flow
 
 from flows.settings import RUNNER
-from tasks import anomaly, attribution, crm, documents, experiments, models, predictions, publishing
+from tasks import anomaly, attribution, checks, crm, documents, experiments, models, predictions, publishing
 from tasks.connections import connected
 from tasks.run import Run, running
 
@@ -22,6 +22,7 @@ def stages(run: Run) -> None:
         *predictions.train_models(run, built),
         *experiments.analyse_experiments(run, built),
         *attribution.attribute_all(run, built),
+        *checks.check_all(run, built.values()),
         *anomaly.detect_anomalies(run, rolled),
     ]
     published = publishing.publish_all(
