@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from omni import tenancy
 from omni.anomaly.detect import Detector, detect_all
 from omni.bi.metrics import metrics
+from omni.catalogue.project import all_models
 from omni.warehouse.contracts import contracts
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.models import stored_inputs
 from omni.warehouse.versions import complete_through, fingerprint, finish_step, step_is_fresh
 from omni.warehouse.write import replace_table
-from tasks.models import all_models
 from tasks.policy import Handle, step
 from tasks.run import Run, Step
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from omni import tenancy
+from omni.catalogue.project import all_models
 from omni.warehouse.check_runs import Checked, check_tables, refuse_failed
 from omni.warehouse.contracts import contracts
 from omni.warehouse.database import open_warehouse
-from tasks.models import all_models
 from tasks.policy import Handle, step
 from tasks.run import Run, Step
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from datetime import date
-from functools import cache
-from pathlib import Path
 
 from omni import tenancy
 from omni.bi.daily import metric_of, of_metric, rollup_models
 from omni.bi.funnel_sql import funnel_models
+from omni.catalogue.project import all_models
 from omni.errors import ConfigError
 from omni.settings import settings
 from omni.warehouse.build import BATCH_DAYS, chosen_models
@@ -24,16 +23,6 @@ from tasks.run import Run, Step
 
 STAGE = "models"
 METRICS = "metrics"
-
-
-def all_models() -> dict[str, Model]:
-    """The project's models and those its metrics stand for."""
-    return _all_models(settings().data)
-
-
-@cache
-def _all_models(data: Path) -> dict[str, Model]:
-    return cached_models(data / "models") | rollup_models(data / "metrics") | funnel_models(data / "funnels")
 
 
 @step(STAGE, "{model}")

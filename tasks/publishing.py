@@ -9,6 +9,7 @@ from pathlib import Path
 from omni import tenancy
 from omni.bi.dashboards import publish as draw
 from omni.bi.metrics import metrics
+from omni.catalogue.project import all_models
 from omni.compliance.checks import assess
 from omni.compliance.facts import Facts
 from omni.compliance.report import report
@@ -19,7 +20,6 @@ from omni.tenancy import Tenant
 from omni.warehouse.contracts import contracts
 from omni.warehouse.database import open_warehouse
 from omni.warehouse.publish import open_snapshot, publish
-from tasks.models import all_models
 from tasks.policy import Handle, step
 from tasks.run import Run, Step
 

@@ -9,12 +9,12 @@ from dataclasses import asdict
 from prefect.states import Completed, Failed, State
 
 from omni import tenancy
+from omni.catalogue.project import all_models
 from omni.tenancy import Tenant
 from omni.usage.live import LOCK_SECONDS, Live, Turn, run_turns, select_live, take_turn
 from omni.usage.load import load_events
 from omni.usage.spool import recover, sealed_segments, spool_folder
 from omni.warehouse.database import open_warehouse
-from tasks.models import all_models
 from tasks.policy import Handle, step
 from tasks.run import Run, Step
 

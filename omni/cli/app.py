@@ -11,6 +11,7 @@ import typer
 from omni.cli.errors import FAILED, clear_errors
 from omni.cli.events import app as events
 from omni.cli.exports import export, outbox
+from omni.cli.formats import Format
 from omni.cli.lake import app as lake
 from omni.cli.metrics import app as metrics
 from omni.cli.models import app as models
@@ -71,14 +72,6 @@ class GrantName(StrEnum):
     code = "code"
     client_credentials = "client-credentials"
     jwt = "jwt"
-
-
-class Format(StrEnum):
-    """How rows are printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 @app.command(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from omni.cli.errors import clear_errors
+from omni.cli.formats import Format
 
 app = typer.Typer(help="Metrics: numbers that are defined once and asked for by name.", no_args_is_help=True)
 
@@ -33,14 +34,6 @@ class Compared(StrEnum):
 
     previous = "previous"
     last_year = "last_year"
-
-
-class Format(StrEnum):
-    """How an answer is printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 @app.command("list", epilog="Examples: `omni metrics list` · `omni metrics list --json`")

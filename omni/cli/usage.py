@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from omni.cli.errors import clear_errors
+from omni.cli.formats import Format
 
 app = typer.Typer(
     help="What users do: funnels, retention, cohorts, stickiness, paths, sessions.", no_args_is_help=True
@@ -23,14 +24,6 @@ Since = Annotated[
 ]
 Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day after the last.")]
 Event = Annotated[str | None, typer.Option("--event", "-e", help="Only this event; by default all.")]
-
-
-class Format(StrEnum):
-    """How rows are printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 class Grain(StrEnum):

@@ -240,7 +240,8 @@ def _count_of(unit: str, per_year: int, moment: exp.Expression) -> exp.Expressio
     return exp.Paren(this=years if unit == "YEAR" else exp.Add(this=years, expression=part(unit)))
 
 
-def _interval(node: exp.Interval) -> exp.Expression:
+def interval(node: exp.Interval) -> exp.Expression:
+    """An interval of a computed length as that many intervals of one."""
     amount = node.this
     if amount is None or isinstance(amount, exp.Literal):
         return node
@@ -391,7 +392,7 @@ RULES: dict[type[exp.Expression], Rule] = {
     exp.DayOfWeekIso: _part("ISODOW"),
     exp.TimeToUnix: _epoch,
     exp.DateDiff: _difference,
-    exp.Interval: _interval,
+    exp.Interval: interval,
     exp.ToDays: _to_days,
     exp.TryCast: _try_cast,
     exp.Contains: _contains,

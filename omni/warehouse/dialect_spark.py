@@ -15,7 +15,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.schema import MappingSchema
 
 from omni.errors import ConfigError
-from omni.warehouse.dialect_postgres import call, cast, text
+from omni.warehouse.dialect_postgres import call, cast, interval, text
 
 Types = Mapping[str, Mapping[str, str]]
 """Columns and their types in DuckDB's words, by `schema.table`."""
@@ -80,14 +80,6 @@ def _days_moved(node: exp.Add | exp.Sub) -> exp.Expression:
         name = "date_add" if isinstance(node, exp.Add) else "date_sub"
         return call(name, node.this, cast(node.expression, "INTEGER"))
     return node
-
-
-def _interval(node: exp.Interval) -> exp.Expression:
-    amount = node.this
-    if amount is None or isinstance(amount, exp.Literal):
-        return node
-    unit = exp.Interval(this=text("1"), unit=node.args["unit"].copy())
-    return exp.Paren(this=exp.Mul(this=exp.Paren(this=amount.unnest()), expression=unit))
 
 
 def _whole(node: exp.Cast) -> exp.Expression:
@@ -180,7 +172,7 @@ RULES: dict[type[exp.Expression], Callable[[Any], exp.Expression]] = {
     exp.Table: _series,
     exp.Sub: _days_between,
     exp.Add: _days_moved,
-    exp.Interval: _interval,
+    exp.Interval: interval,
     exp.Cast: _whole,
     exp.AtTimeZone: _zone,
     exp.PercentileCont: _percentile,

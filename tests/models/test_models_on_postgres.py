@@ -16,12 +16,12 @@ import pytest
 import yaml
 
 from omni import tenancy
+from omni.catalogue.project import all_models
 from omni.settings import settings
 from omni.tenancy import Tenant
 from omni.warehouse.contracts import contracts
 from omni.warehouse.dialect import to_postgres
 from omni.warehouse.models import Model, in_order
-from tasks.models import all_models
 
 
 def _support(name: str) -> Any:
